@@ -1,0 +1,45 @@
+# Two commands are all that a newcomer needs: `make demo` and `make test`. Each installs what is missing and shows its progress.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+LAYERS := $(PYTHON) tests/layers.py
+
+export PYTHONPATH := $(CURDIR)/tests
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+demo: setup ## lose a whole Vault cluster and recover it with playbooks/recover-vault.yml, on loopback
+	@$(PYTHON) -m demo
+
+test: setup ## every layer below, two lanes at a time, with a table at the end
+	@$(LAYERS)
+
+unit: setup ## the quick loop: no network, no servers, seconds
+	@$(LAYERS) unit
+
+lint: setup ## ruff, mypy --strict, ansible-lint (production), changelog fragments, the built artefact
+	@$(LAYERS) lint
+
+sanity: setup ## ansible-test sanity, zero ignores
+	@$(LAYERS) sanity
+
+integration: setup ## real servers on loopback (the first run builds Vault: 5 to 9 minutes)
+	@$(LAYERS) vault integration
+
+bench: setup ## side by side with what a user would do without us (needs Vault as well)
+	@$(LAYERS) vault bench
+
+format: setup ## let ruff rewrite what it can
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+setup: ## only install what the other targets need
+	@tests/tools/setup.sh
+
+clean: ## remove .venv and every output in this folder (the cache of built servers stays)
+	rm -rf .venv .venv.lock .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build tests/output
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+.PHONY: help demo test unit lint sanity integration bench format setup clean

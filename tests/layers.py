@@ -1,0 +1,263 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the layers of the tests: those named, one after the other, or all of them in lanes with a table at the end.
+
+    python tests/layers.py unit            # one layer, its output as it is
+    python tests/layers.py                 # all: each line marked with its layer, a failed layer's repeated whole
+
+The exit code is 0 when every layer passed, 1 when one failed or could not run, 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+BIN = ROOT / ".venv" / "bin"
+PYTHON = str(BIN / "python")
+
+Command = list[str]
+"""A program and its arguments, run at the root of the checkout."""
+
+STOP_GRACE = 20.0
+"""Seconds between asking a layer to stop, telling it, and killing it."""
+
+
+def _present(*names: str) -> list[str]:
+    """Name those of the packages and modules under tests/ that are there."""
+    return [name for name in names if (TESTS / name).is_dir() or (TESTS / f"{name}.py").is_file()]
+
+
+def _lint() -> list[Command]:
+    packages = ["ansible_collections.custodes.security_dr.plugins", *_present("lab", "tools", "benchmarks")]
+    modules = _present("layers", "conftest", "demo")
+    return [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy", *(f"--package={name}" for name in packages), *(f"--module={name}" for name in modules)],
+        ["ansible-lint"],
+        ["antsibull-changelog", "lint"],
+        [PYTHON, "-m", "tools.artefact"],
+    ]
+
+
+def _benchmarks() -> list[Command]:
+    found = sorted(path.stem for path in (TESTS / "benchmarks").glob("[!_]*.py"))
+    return [[PYTHON, "-m", f"benchmarks.{name}"] for name in found]
+
+
+LAYERS: dict[str, Callable[[], list[Command]]] = {
+    "unit": lambda: [[PYTHON, "-m", "pytest", "tests/unit"]],
+    "lint": _lint,
+    "sanity": lambda: [[PYTHON, "-m", "tools.sanity"]],
+    "vault": lambda: [[PYTHON, "-m", "lab.binaries", "vault"]],
+    "integration": lambda: [[PYTHON, "-m", "pytest", "--verbose", "tests/integration"]],
+    "bench": _benchmarks,
+}
+
+NEEDS = {"integration": "vault", "bench": "vault"}
+
+# The first lane is the longest: a cold build of Vault, then its servers. The other gives way to it (see `POLITE`).
+# Benchmarks measure, so they have the machine to themselves.
+STAGES: list[list[list[str]]] = [[["vault", "integration"], ["unit", "lint", "sanity"]], [["bench"]]]
+POLITE = {"unit", "lint", "sanity"}
+
+
+@dataclass
+class Outcome:
+    """What became of a layer: `result` is ok, failed or not run; `seconds` is its wall time."""
+
+    layer: str
+    result: str
+    seconds: float = 0.0
+    output: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """The last line in which pytest counts its tests, without its rules and colours."""
+        for line in reversed(self.output):
+            if match := re.search(r"((?:\d+ [a-z]+, )*\d+ (?:passed|failed|skipped|errors?)\b.*?) in [\d.]+s", line):
+                return match.group(1)
+        return ""
+
+    def skipped(self) -> int:
+        """How many tests pytest skipped, plus the sanity tests that ansible-test left out."""
+        counted = re.search(r"(\d+) skipped", self.summary())
+        return int(counted.group(1)) if counted else sum("Skipping sanity test" in line for line in self.output)
+
+
+class Runner:
+    """Starts the commands of layers and stops every one of them when told to."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = threading.Event()
+
+    def run(self, layer: str, *, marked: bool) -> Outcome:
+        """Run one layer to its end. All of its commands run, also after one of them failed.
+
+        `marked` reads the output, writes it with the layer's name before each line, and keeps it; else it is inherited.
+        """
+        started = time.monotonic()
+        outcome = Outcome(layer, "ok")
+        commands = LAYERS[layer]()
+        if not commands:
+            self._write(outcome, "there is nothing to run", marked=marked)
+            outcome.result = "failed"
+        for command in commands:
+            self._write(outcome, "+ " + " ".join(command).replace(f"{ROOT}/", ""), marked=marked)
+            code = self._execute(command, outcome, marked=marked, polite=marked and layer in POLITE)
+            if code != 0:
+                self._write(outcome, f"exit code {code}: {Path(command[0]).name}", marked=marked)
+                outcome.result = "failed"
+            if self._stopped.is_set():
+                outcome.result = "stopped"
+                break
+        outcome.seconds = time.monotonic() - started
+        return outcome
+
+    def stop(self) -> None:
+        """Interrupt what runs, so that tests take their servers down; what does not end is terminated, then killed."""
+        self._stopped.set()
+        with self._lock:
+            running = list(self._running)
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + STOP_GRACE
+            while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            # Also what a layer left behind: each leads a process group of its own.
+            for process in running:
+                try:
+                    os.killpg(process.pid, signal_number)
+                except ProcessLookupError:
+                    continue
+
+    def _execute(self, command: Command, outcome: Outcome, *, marked: bool, polite: bool) -> int:
+        with self._lock:
+            if self._stopped.is_set():
+                return 130
+            try:
+                process = _start(command, marked=marked, polite=polite)
+            except OSError as error:
+                outcome.output.append(f"cannot start {command[0]}: {error}\n")
+                sys.stdout.write(f"[{outcome.layer}] cannot start {command[0]}: {error}\n")
+                return 127
+            self._running.add(process)
+        try:
+            for line in process.stdout or ():
+                self._write(outcome, line.rstrip("\n"), marked=True)
+            return process.wait()
+        finally:
+            with self._lock:
+                self._running.discard(process)
+
+    def _write(self, outcome: Outcome, line: str, *, marked: bool) -> None:
+        outcome.output.append(f"{line}\n")
+        with self._lock:
+            sys.stdout.write(f"[{outcome.layer}] {line}\n" if marked else f"{line}\n")
+            sys.stdout.flush()
+
+
+def _start(command: Command, *, marked: bool, polite: bool) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONPATH": str(TESTS),
+        "PYTHONUNBUFFERED": "1",
+        "MYPYPATH": f"{ROOT / '.venv' / 'collections'}{os.pathsep}{TESTS}",
+        # What the tools would write to ~/.ansible stays out of the developer's home.
+        "ANSIBLE_HOME": str(ROOT / ".venv" / "ansible-home"),
+    }
+    nice = ["nice", "-n", "10"] if polite else []
+    return subprocess.Popen(
+        [*nice, *command],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if marked else None,
+        stderr=subprocess.STDOUT if marked else None,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def run_named(runner: Runner, layers: list[str]) -> bool:
+    """Run the layers in the order given, up to the first that fails. Returns whether all passed."""
+    return all(runner.run(layer, marked=False).result == "ok" for layer in layers)
+
+
+def run_all(runner: Runner) -> bool:
+    """Run every layer, print the table, and return whether all passed."""
+    started = time.monotonic()
+    outcomes: dict[str, Outcome] = {}
+
+    def lane(layers: list[str]) -> None:
+        for layer in layers:
+            needed = NEEDS.get(layer)
+            if needed and outcomes[needed].result != "ok":
+                outcomes[layer] = Outcome(
+                    layer, "not run", output=[f"{needed} is needed and {outcomes[needed].result}\n"]
+                )
+            else:
+                outcomes[layer] = runner.run(layer, marked=True)
+
+    for stage in STAGES:
+        lanes = [threading.Thread(target=lane, args=(layers,), daemon=True) for layers in stage]
+        for thread in lanes:
+            thread.start()
+        for thread in lanes:
+            thread.join()
+
+    ordered = [outcomes[layer] for layer in LAYERS]
+    for outcome in ordered:
+        if outcome.result != "ok":
+            print(
+                f"\n===== {outcome.layer}: {outcome.result}, its whole output =====\n{''.join(outcome.output)}", end=""
+            )
+    print(f"\n{'layer':<12} {'result':<8} {'seconds':>8}  summary")
+    for outcome in ordered:
+        print(f"{outcome.layer:<12} {outcome.result:<8} {outcome.seconds:>8.1f}  {outcome.summary()}".rstrip())
+    skipped = sum(outcome.skipped() for outcome in ordered)
+    print(
+        f"{'in all':<12} {'':<8} {time.monotonic() - started:>8.1f}  {skipped} skipped"
+        + (" (reasons above)" if skipped else "")
+    )
+    return all(outcome.result == "ok" for outcome in ordered)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the layers named in `arguments`, or all. Returns the exit code."""
+    unknown = [name for name in arguments if name not in LAYERS]
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}. The layers are: {', '.join(LAYERS)}", file=sys.stderr)
+        return 2
+    # CI ends a job with SIGTERM: the same way out as Ctrl-C. A background job of a shell ignores SIGINT, and what it
+    # starts would inherit that: tests could then not be told to take their servers down.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
+    runner = Runner()
+    try:
+        passed = run_named(runner, arguments) if arguments else run_all(runner)
+    except KeyboardInterrupt:
+        print("\nstopping what runs ...", file=sys.stderr, flush=True)
+        runner.stop()
+        return 130
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

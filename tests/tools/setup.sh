@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Makes .venv fit for every layer of the tests, and does nothing when it already is.
+# It is keyed by what it was made from, so a change of tests/requirements.txt, of the Python or of the folder rebuilds it.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+venv="$root/.venv"
+stamp="$venv/.made-from"
+requirements="$root/tests/requirements.txt"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { printf 'setup: %s\n' "$@" >&2; exit 1; }
+
+# Two makes in one checkout must not build the same folder: the second waits and then finds it ready.
+if command -v flock >/dev/null; then
+    exec 9>"$root/.venv.lock"
+    flock -n 9 || { say "another make is at work on .venv, waiting for it"; flock 9; }
+fi
+
+hash_of() { "$1" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
+wanted() { { cat "$requirements"; printf '%s\n' "$root" "$("$1" -VV)"; } | hash_of "$1"; }
+
+if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted "$venv/bin/python" 2>/dev/null)" ]; then
+    exit 0
+fi
+
+# ansible-core 2.19 runs on Python 3.11 to 3.13. A name on PATH proves nothing (version managers leave stubs there), so each is run.
+# What it answers is the interpreter behind it: with .venv activated, the name leads to the one that is about to be removed.
+find_python() {
+    local candidate
+    for candidate in python3.13 python3.12 python3.11 python3; do
+        "$candidate" -c '
+import sys, ensurepip, venv
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+    sys.exit(1)
+print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null && return
+    done
+    return 1
+}
+
+missing=()
+command -v git >/dev/null || missing+=(git)
+python="$(find_python)" || missing+=(python3 python3-venv)
+
+if [ "${#missing[@]}" -gt 0 ]; then
+    command -v apt-get >/dev/null ||
+        die "missing here: ${missing[*]}." \
+            "Install git and a Python of 3.11 to 3.13 with its venv and ensurepip modules, then run make again."
+    [ "$(id -u)" -eq 0 ] ||
+        die "missing here: ${missing[*]}. Run this line, then make again:" \
+            "    sudo apt-get update && sudo apt-get install --yes --no-install-recommends ca-certificates ${missing[*]}"
+    say "installing from Debian: ca-certificates ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >&2
+    apt-get install --yes -qq --no-install-recommends --no-upgrade ca-certificates "${missing[@]}" >&2
+    python="$(find_python)" ||
+        die "no Python of 3.11 to 3.13 with the venv module, and this system's python3 is $(python3 -V 2>&1)." \
+            "Install one as python3.11, python3.12 or python3.13 on PATH, then run make again."
+fi
+
+say "making .venv with $("$python" -V) ($python)"
+rm -rf "$venv"
+"$python" -m venv "$venv"
+say "installing tests/requirements.txt (a minute or two)"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" >&2
+
+# Ansible and Python find the checkout under its collection name: Ansible through ansible.cfg, Python through the .pth file.
+mkdir -p "$venv/collections/ansible_collections/custodes"
+ln -s ../../../.. "$venv/collections/ansible_collections/custodes/security_dr"
+printf '%s\n' "$venv/collections" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/custodes_checkout.pth"
+
+wanted "$venv/bin/python" >"$stamp"
+say "ready: $(ANSIBLE_HOME="$venv/ansible-home" "$venv/bin/ansible" --version | head -n 1)"
