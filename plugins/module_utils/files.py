@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are whole or not there: written beside their final name, synced, renamed; mode 0600."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+RESERVED = 64 * 1024
+"""Bytes reserved for a file of keys; five shares encrypted to PGP keys of 4096 bits need a fifth of it."""
+
+
+class StoreError(Exception):
+    """A file could not be written, read or locked; the message says which, why and what to do next."""
+
+
+def explain(error: OSError) -> str:
+    """The system's reason, in words."""
+    return error.strerror or str(error)
+
+
+@contextmanager
+def new_file(dest: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the name `dest` when the block ends well, and vanishes when it does not.
+
+    What a killed run left behind is removed by the next one for the same name.
+
+    Raises:
+        StoreError: the folder cannot be written, or the disk is full.
+    """
+    prefix, suffix = f".{dest.name}.", ".partial"
+    try:
+        for left in dest.parent.glob(f"{prefix}*{suffix}"):
+            _remove_unless_in_use(left)
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=dest.parent)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write in {dest.parent}: {explain(error)}. Create the folder, or give one that this user may write."
+        ) from error
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            partial.replace(dest)
+            _sync_folder(dest.parent)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) not in (partial, dest):
+            raise
+        raise StoreError(
+            f"Cannot write {dest}: {explain(error)}. Nothing was left under this name, and a file that was there before "
+            "is untouched. Make room or choose another folder, then run this again."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _remove_unless_in_use(left: Path) -> None:
+    with suppress(OSError), left.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        left.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(dest: Path, value: Mapping[str, Any]) -> None:
+    """Replaces `dest` by this object. Raises StoreError."""
+    with new_file(dest) as file:
+        file.write((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+@contextmanager
+def reserved_json(dest: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Takes the room for a file on disk before that is fetched which must not be lost, and gives a function to write it.
+
+    While the block runs, Ctrl-C and SIGTERM wait. A file that holds something already is never overwritten.
+
+    Raises:
+        StoreError: the file exists, or there is no room; nothing was fetched yet.
+    """
+    waiting = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    try:
+        handle = os.open(dest, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreError(f"Cannot write {dest}: {explain(error)}. Choose a folder that this user may write.") from error
+    with os.fdopen(handle, "r+b") as file:
+        if file.read(RESERVED).strip():
+            raise StoreError(
+                f"{dest} exists and is not overwritten: it may hold keys. Move it aside or name another file."
+            )
+        try:
+            os.fchmod(file.fileno(), 0o600)
+            file.seek(0)
+            file.write(b" " * RESERVED)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            dest.unlink(missing_ok=True)
+            raise StoreError(
+                f"No room for {dest}: {explain(error)}. Nothing was changed yet; make room first."
+            ) from error
+
+        def write(value: Mapping[str, Any]) -> None:
+            file.seek(0)
+            file.write((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
+        try:
+            yield write
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StoreError: it cannot be read, or is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreError(f"Cannot read {path}: {explain(error)}.") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}. Move it aside if it is not needed.") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{path} is damaged: it holds no JSON object. Move it aside if it is not needed.")
+    return value

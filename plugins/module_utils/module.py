@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place where the cores meet Ansible: argument specs, login, and errors as `fail_json`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+
+from .files import StoreError
+from .recovery.errors import RecoveryError
+from .snapshot.errors import SnapshotError
+from .vault import auth
+from .vault.client import HVAC_IMPORT_ERROR, Connection, VaultClient
+from .vault.errors import VaultError
+
+CONNECTION_SPEC: dict[str, dict[str, Any]] = {
+    "url": {"type": "str", "fallback": (env_fallback, ["VAULT_ADDR"])},
+    "ca_cert": {"type": "path", "aliases": ["cacert"], "fallback": (env_fallback, ["VAULT_CACERT"])},
+    "validate_certs": {"type": "bool", "default": True},
+    "namespace": {"type": "str", "fallback": (env_fallback, ["VAULT_NAMESPACE"])},
+    "timeout": {"type": "float", "default": 30.0},
+    "connect_timeout": {"type": "float", "default": 5.0},
+    "retries": {"type": "int", "default": 2},
+    "proxies": {"type": "dict"},
+}
+"""Options of every module that speaks to Vault; described in doc_fragments/connection.py."""
+
+AUTH_SPEC: dict[str, dict[str, Any]] = {
+    "auth_method": {"type": "str", "choices": ["token", *auth.METHODS], "default": "token"},
+    "mount_point": {"type": "str"},
+    "token": {"type": "str", "no_log": True},
+    "token_path": {"type": "path", "no_log": False},
+    "token_file": {"type": "str", "no_log": False},
+    "role_id": {"type": "str"},
+    "secret_id": {"type": "str", "no_log": True},
+    "username": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "jwt": {"type": "str", "no_log": True},
+    "cert_auth_public_key": {"type": "path", "no_log": False},
+    "cert_auth_private_key": {"type": "path", "no_log": False},
+    "aws_profile": {"type": "str"},
+    "aws_access_key": {"type": "str", "no_log": False},
+    "aws_secret_key": {"type": "str", "no_log": True},
+    "aws_security_token": {"type": "str", "no_log": True},
+    "aws_iam_server_id": {"type": "str"},
+    "region": {"type": "str"},
+}
+"""Options of every module that logs in; described in doc_fragments/auth.py."""
+
+EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError)
+"""What an operator can mend. Anything else is a bug and stays a traceback."""
+
+
+class SecurityDrModule(AnsibleModule):  # type: ignore[misc]
+    """An AnsibleModule that knows how to reach Vault.
+
+    Args:
+        argument_spec: the module's own options.
+        login: whether the module takes the options of AUTH_SPEC.
+        vault: whether the module speaks to Vault at all.
+    """
+
+    def __init__(self, argument_spec: Mapping[str, Any], login: bool = True, vault: bool = True, **kwargs: Any) -> None:
+        shared = {**(CONNECTION_SPEC if vault else {}), **(AUTH_SPEC if login and vault else {})}
+        super().__init__(argument_spec={**shared, **argument_spec}, supports_check_mode=True, **kwargs)
+        if vault and HVAC_IMPORT_ERROR is not None:
+            self.fail_json(msg=missing_required_lib("hvac"), exception=str(HVAC_IMPORT_ERROR))
+
+    def connection(self, url: str | None = None) -> Connection:
+        """The connection as the options describe it, to another node when a url is given. Raises VaultConfigError."""
+        options = self.params
+        public, private = options.get("cert_auth_public_key"), options.get("cert_auth_private_key")
+        return Connection(
+            url=url or options["url"] or "",
+            ca_cert=options["ca_cert"],
+            validate_certs=options["validate_certs"],
+            namespace=options["namespace"],
+            timeout=options["timeout"],
+            connect_timeout=options["connect_timeout"],
+            retries=options["retries"],
+            proxies=options["proxies"],
+            client_cert=(public, private) if public and private else None,
+        )
+
+    def login(self, url: str | None = None) -> VaultClient:
+        """A client that is logged in. Raises VaultError."""
+        client = VaultClient(self.connection(url))
+        auth.authenticate(client, self.params, os.environ)
+        return client
+
+    @contextmanager
+    def session(self, url: str | None = None) -> Iterator[VaultClient]:
+        """A client that is logged in, and whose login is revoked at the end. Raises VaultError."""
+        client = self.login(url)
+        try:
+            yield client
+        finally:
+            client.logout()
+
+    @property
+    def hides_output(self) -> bool:
+        """Whether the task says no_log: only then may a result hold a secret."""
+        return bool(self.no_log)
+
+    def run(self, action: Callable[[], Mapping[str, Any]]) -> None:
+        """Exits with what the action returns, or fails with what an operator can mend."""
+        try:
+            result = action()
+        except EXPECTED as error:
+            self.fail_json(msg=str(error), error_type=type(error).__name__)
+        self.exit_json(**result)

@@ -1,0 +1,136 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Several nodes of one cluster at once, and waiting until they have reached a state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from .client import VaultClient
+from .errors import VaultConfigError, VaultError, VaultUnreachableError
+from .health import NodeHealth, read_autopilot, read_health, read_peers
+
+GOALS = ("reachable", "joined", "unsealed", "serving", "redundant")
+"""What can be waited for, weakest first: every node answers; every node is a raft peer; none is sealed; every node
+serves secrets under one leader; every node is a healthy voter and the loss of one is borne."""
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """What the nodes said in one round.
+
+    Attributes:
+        nodes: in the order they were asked for.
+        peers: the raft configuration, None where no leader or no permitted token could tell.
+        autopilot: as `read_autopilot` tells.
+        waiting_for: why the goal is not reached, a sentence a node; empty when it is.
+    """
+
+    nodes: list[NodeHealth]
+    peers: Optional[list[dict[str, Any]]] = None
+    autopilot: Optional[dict[str, Any]] = None
+    waiting_for: list[str] = field(default_factory=list)
+
+    @property
+    def leader_address(self) -> Optional[str]:
+        """The address on which all serving nodes agree, None while they do not."""
+        leaders = {node.leader_address for node in self.nodes if node.leader_address}
+        return leaders.pop() if len(leaders) == 1 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a module's result."""
+        return {
+            "nodes": [node.to_dict() for node in self.nodes],
+            "leader_address": self.leader_address,
+            "peers": self.peers,
+            "autopilot": self.autopilot,
+            "waiting_for": self.waiting_for,
+        }
+
+
+def read_cluster(clients: Sequence[VaultClient], goal: Optional[str] = None) -> ClusterState:
+    """Asks all nodes side by side; the raft peers and autopilot only where the goal or a token asks for them.
+
+    Raises VaultConfigError when an address or the CA is wrong.
+    """
+    with ThreadPoolExecutor(max_workers=min(16, len(clients))) as pool:
+        nodes = list(pool.map(read_health, clients))
+    state = ClusterState(nodes)
+    active = next((client for client, node in zip(clients, nodes) if node.http_status == 200 and client.token), None)
+    if active is not None:
+        try:
+            peers = read_peers(active)
+        except VaultConfigError:
+            raise
+        except VaultError:
+            peers = None
+        state = ClusterState(nodes, peers, read_autopilot(active))
+    if goal is None:
+        return state
+    return ClusterState(state.nodes, state.peers, state.autopilot, missing_for(state, goal))
+
+
+def missing_for(state: ClusterState, goal: str) -> list[str]:
+    """What keeps the cluster from a goal of GOALS, in sentences; empty when it is reached."""
+    missing = [node.problem or f"{node.url} does not answer" for node in state.nodes if not node.reachable]
+    if goal == "reachable" or missing:
+        return missing
+    if goal == "joined":
+        if state.peers is None:
+            return ["no leader tells its raft peers yet"]
+        count = len(state.peers)
+        return [] if count >= len(state.nodes) else [f"{count} of {len(state.nodes)} nodes are raft peers"]
+    missing = [f"{node.url} is {node.state}" for node in state.nodes if node.sealed or not node.initialized]
+    if goal == "unsealed" or missing:
+        return missing
+    missing = [f"{node.url} is {node.state}, leader {node.leader_address}" for node in state.nodes if not node.serving]
+    if not missing and state.leader_address is None:
+        missing = ["the nodes do not agree on one leader"]
+    if not missing and not any(node.http_status == 200 for node in state.nodes):
+        missing = ["no node says that it is active"]
+    if goal == "serving" or missing:
+        return missing
+    if state.autopilot is None:
+        return ["autopilot's state cannot be read (it needs a token that may read sys/storage/raft/autopilot/state)"]
+    healthy, tolerance = state.autopilot["healthy"], state.autopilot["failure_tolerance"] or 0
+    voters = len(state.autopilot["voters"])
+    if not healthy or voters < len(state.nodes) or (len(state.nodes) > 2 and tolerance < 1):
+        return [f"autopilot: healthy {healthy}, {voters} voters, failure tolerance {tolerance}"]
+    return []
+
+
+def wait_for(
+    clients: Sequence[VaultClient],
+    goal: str,
+    timeout: float,
+    interval: float = 0.5,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> ClusterState:
+    """Reads the cluster until the goal is reached.
+
+    Args:
+        goal: one of GOALS.
+        timeout: seconds; 0 looks once.
+        interval: seconds between two looks.
+
+    Raises:
+        VaultUnreachableError: not reached in time; the message says what was missing at the last look.
+        VaultConfigError: an address or the CA is wrong, which waiting does not mend.
+    """
+    deadline = monotonic() + timeout
+    while True:
+        state = read_cluster(clients, goal)
+        if not state.waiting_for:
+            return state
+        if monotonic() >= deadline:
+            raise VaultUnreachableError(
+                f"The cluster is not {goal} after {timeout:g} s: {'; '.join(state.waiting_for)}. "
+                "Look at the logs of these nodes, then run this again: it goes on from where it is."
+            )
+        sleep(interval)

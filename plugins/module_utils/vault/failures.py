@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Turns what `requests` raises and what Vault answers into this collection's errors, with the next step in words."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Union
+
+from .errors import (
+    VaultApiError,
+    VaultAuthError,
+    VaultConfigError,
+    VaultError,
+    VaultPermissionError,
+    VaultSealedError,
+    VaultUnreachableError,
+)
+
+try:
+    from requests import Response, exceptions
+    from urllib3 import exceptions as urllib3_exceptions
+except ImportError:
+    pass
+
+Timeout = Union[float, tuple[float, float]]
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The exception and all that it wraps: requests and urllib3 nest the real reason several levels deep."""
+    found: list[BaseException] = []
+    queue: list[Any] = [error]
+    while queue:
+        item = queue.pop(0)
+        if isinstance(item, BaseException) and item not in found:
+            found.append(item)
+            queue += [getattr(item, "reason", None), item.__cause__, item.__context__, *item.args]
+    return found
+
+
+def is_transient(error: BaseException) -> bool:
+    """True for a failure that may be gone in a second; a timeout has already cost the time that was allowed."""
+    return not any(isinstance(cause, (exceptions.Timeout, urllib3_exceptions.TimeoutError)) for cause in _causes(error))
+
+
+def from_exception(
+    error: BaseException, method: str, base: str, path: str, timeout: Timeout
+) -> tuple[VaultError, bool]:
+    """The error for a request that got no answer, and whether the request certainly never reached the server.
+
+    Args:
+        timeout: seconds, or a pair of connect and read seconds, for the message.
+    """
+    connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    causes = _causes(error)
+    texts = " ".join(str(cause) for cause in causes)
+    where = f"{method} {path.replace('/v1/', '', 1)} at {base}"
+
+    if "CERTIFICATE_VERIFY_FAILED" in texts or "certificate verify failed" in texts:
+        return VaultConfigError(f"{where}: {_certificate_problem(texts)}"), True
+    if isinstance(error, exceptions.SSLError) or any(isinstance(c, urllib3_exceptions.SSLError) for c in causes):
+        if any(mark in texts for mark in ("WRONG_VERSION_NUMBER", "record layer failure", "UNKNOWN_PROTOCOL")):
+            return VaultConfigError(
+                f"{where}: the server does not speak TLS on this port. Use http:// if that is meant, or the right port."
+            ), True
+        return VaultUnreachableError(f"{where}: the TLS handshake failed ({_innermost(causes)})."), True
+    if any(mark in texts for mark in ("could not find a suitable TLS CA", "invalid path:", "NO_CERTIFICATE_OR_CRL")):
+        return VaultConfigError(f"{where}: the CA bundle holds no certificate in PEM form. Check ca_cert."), True
+    if isinstance(error, (exceptions.InvalidURL, exceptions.MissingSchema, exceptions.InvalidSchema)):
+        return VaultConfigError(f"{where}: this is no valid address. Give url as https://HOST:PORT."), True
+    if any(isinstance(cause, socket.gaierror) for cause in causes) or "NameResolution" in texts:
+        return VaultUnreachableError(
+            f"{where}: the host name cannot be resolved. Check DNS, or use an IP address."
+        ), True
+    if any(isinstance(cause, (exceptions.ConnectTimeout, urllib3_exceptions.ConnectTimeoutError)) for cause in causes):
+        return VaultUnreachableError(
+            f"{where}: no connection within {connect:g} s. Check that the host is up and no firewall drops the packets."
+        ), True
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return VaultUnreachableError(
+            f"{where}: connection refused. Vault is not running there, or listens on another port."
+        ), True
+    if any(isinstance(c, (exceptions.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)) for c in causes):
+        return VaultUnreachableError(
+            f"{where}: connected, then no answer for {read:g} s. The server hangs or is overloaded; raise timeout if it "
+            "is only slow."
+        ), False
+    return VaultUnreachableError(
+        f"{where}: the connection broke off ({_innermost(causes)}). Look at the server's log for this moment."
+    ), any(isinstance(cause, urllib3_exceptions.NewConnectionError) for cause in causes)
+
+
+def _certificate_problem(texts: str) -> str:
+    if "has expired" in texts:
+        return "the server's certificate has expired. Renew it; until then nothing it says can be trusted."
+    if "not yet valid" in texts:
+        return "the server's certificate is not valid yet. Compare the clocks of both hosts."
+    if "mismatch" in texts or "doesn't match" in texts or "not valid for" in texts:
+        return "the server's certificate is for another host name. Use the name it was issued for."
+    return (
+        "the server's certificate is not signed by a CA that is trusted here. Give ca_cert (or VAULT_CACERT) the CA "
+        "that issued it."
+    )
+
+
+def _innermost(causes: list[BaseException]) -> str:
+    with_text = [cause for cause in causes if str(cause)]
+    return str(with_text[-1]) if with_text else type(causes[-1]).__name__
+
+
+def from_response(response: Response, method: str, base: str, path: str) -> VaultError:
+    """The error for an answer that is none of 2xx. Vault's own messages are quoted; a body that is not Vault's is not."""
+    status = response.status_code
+    where = f"{method} {path.replace('/v1/', '', 1)} at {base}"
+    try:
+        body = response.json()
+        errors = [str(item).strip() for item in body.get("errors") or []] if isinstance(body, dict) else []
+    except ValueError:
+        errors = []
+        if status == 400 and "HTTP request to an HTTPS server" in response.text[:200]:
+            return VaultConfigError(f"{where}: the server speaks TLS on this port. Use https:// in url.")
+    said = "; ".join(" ".join(item.split()) for item in errors) or "no message"
+
+    if status in (301, 302, 303, 307, 308):
+        return VaultApiError(
+            f"{where}: redirected (HTTP {status}) to {response.headers.get('Location', 'nowhere')}. Redirects are not "
+            "followed, as the token would go along. Ask that node itself if it is yours.",
+            status,
+            errors,
+        )
+    if status == 503 and ("sealed" in said or not errors):
+        return VaultSealedError(f"{where}: Vault is sealed. Unseal the node, or restore access to its KMS key.")
+    if status == 403:
+        if "invalid token" in said or "bad token" in said:
+            return VaultAuthError(
+                f"{where}: the token is not valid here (HTTP 403: {said}): mistyped, expired, revoked, or of another "
+                "cluster. Log in again."
+            )
+        return VaultPermissionError(
+            f"{where}: permission denied (HTTP 403: {said}). The token's policies do not allow this, or it has expired."
+        )
+    if status == 400 and "not initialized" in said:
+        return VaultApiError(f"{where}: Vault is not initialised yet (HTTP 400: {said}).", status, errors)
+    if "active cluster node not found" in said or "node not active" in said:
+        return VaultUnreachableError(
+            f"{where}: the node has no leader to turn to (HTTP {status}: {said}). The cluster is electing one, or has "
+            "lost its quorum."
+        )
+    return VaultApiError(f"{where}: HTTP {status}: {said}.", status, errors)

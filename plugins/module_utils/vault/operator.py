@@ -1,0 +1,204 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The operator's acts on a node: initialise, unseal, generate a root token. Keys come in and go out as values only;
+no message, and no exception of this file, ever holds one."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Optional
+
+from .client import VaultClient
+from .errors import VaultApiError, VaultAuthError, VaultConfigError, VaultError, VaultPermissionError
+
+
+def initialize(
+    client: VaultClient,
+    shares: int,
+    threshold: int,
+    pgp_keys: Optional[Sequence[str]] = None,
+    root_token_pgp_key: Optional[str] = None,
+) -> dict[str, Any]:
+    """Initialises the cluster; the shares are recovery shares where the seal is not Shamir's.
+
+        Returns:
+    root_token, keys_base64, and recovery_keys_base64 with an auto-unseal.
+
+        Raises:
+            VaultConfigError: threshold and shares do not fit.
+            VaultApiError: already initialised, among others.
+    """
+    if not 1 <= threshold <= shares or (shares > 1 and threshold == 1):
+        raise VaultConfigError(
+            f"{threshold} of {shares} key shares is no valid threshold: it lies between 2 and the number of shares, "
+            "or both are 1."
+        )
+    if pgp_keys and len(pgp_keys) != shares:
+        raise VaultConfigError(f"{len(pgp_keys)} PGP keys for {shares} key shares: give one for each share.")
+    seal = client.request("GET", "sys/seal-status")
+    kind = "secret" if seal.get("type") == "shamir" else "recovery"
+    body: dict[str, Any] = {f"{kind}_shares": shares, f"{kind}_threshold": threshold}
+    if pgp_keys:
+        body["pgp_keys" if kind == "secret" else "recovery_pgp_keys"] = list(pgp_keys)
+    if root_token_pgp_key:
+        body["root_token_pgp_key"] = root_token_pgp_key
+    answer = client.request("PUT", "sys/init", json=body)
+    given = answer.get("recovery_keys_base64") or answer.get("keys_base64") or []
+    auto = bool(answer.get("recovery_keys_base64"))
+    return {
+        "unseal_keys_b64": [] if auto else given,
+        "unseal_shares": 1 if auto else shares,
+        "unseal_threshold": 1 if auto else threshold,
+        "recovery_keys_b64": given if auto else [],
+        "recovery_keys_shares": shares if auto else 0,
+        "recovery_keys_threshold": threshold if auto else 0,
+        "root_token": answer.get("root_token"),
+    }
+
+
+def is_initialized(client: VaultClient) -> bool:
+    """Whether the node belongs to an initialised cluster. Raises VaultError."""
+    return bool(client.request("GET", "sys/init").get("initialized"))
+
+
+def wait_initialized(
+    client: VaultClient,
+    timeout: float,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Waits, at most timeout seconds, until a fresh node has been let in by its leader. Raises VaultError."""
+    deadline = monotonic() + timeout
+    while not is_initialized(client) and monotonic() < deadline:
+        sleep(0.25)
+
+
+def seal_status(client: VaultClient) -> dict[str, Any]:
+    """Vault's seal status, less its nonce. Raises VaultError."""
+    status = client.request("GET", "sys/seal-status")
+    status.pop("nonce", None)
+    return status
+
+
+def unseal(
+    client: VaultClient, key_shares: Sequence[str], migrate: bool = False, reset: bool = False
+) -> dict[str, Any]:
+    """Gives key shares until the node is unsealed or they run out.
+
+    Args:
+        key_shares: of Shamir's unseal keys, or with migrate the recovery keys of the seal that is left.
+        migrate: answers a seal migration that the node's configuration has begun.
+        reset: forgets the shares that were given before.
+
+    Returns:
+        Vault's last seal status.
+
+    Raises:
+        VaultConfigError: a share is none, or they do not belong to this node.
+        VaultError: what a request can meet.
+    """
+    status = seal_status(client)
+    if not status.get("sealed"):
+        return status
+    if not status.get("initialized"):
+        raise VaultApiError(
+            f"{client.connection.url} is not initialised: there is nothing to unseal yet. Initialise the cluster, or "
+            "let this node join it first.",
+            501,
+        )
+    if reset and status.get("progress"):
+        client.request("PUT", "sys/unseal", json={"reset": True})
+    for number, share in enumerate(key_shares, 1):
+        try:
+            status = client.request("PUT", "sys/unseal", json={"key": share, "migrate": migrate})
+        except VaultApiError as error:
+            raise VaultConfigError(
+                f"{client.connection.url} refused key share {number} of {len(key_shares)} ({_reason(error)}). Check that "
+                "the shares are this cluster's, enough of them, each given once, and of the seal that the node has now."
+            ) from None
+        if not status.get("sealed"):
+            break
+    return seal_status(client)
+
+
+def _reason(error: VaultApiError) -> str:
+    return "; ".join(" ".join(item.split()) for item in error.errors) or f"HTTP {error.status}"
+
+
+def generate_root(client: VaultClient, key_shares: Sequence[str], cancel_existing: bool = False) -> str:
+    """A new root token from a quorum of unseal or recovery key shares. The caller revokes it.
+
+    Args:
+        cancel_existing: gives up an attempt that is under way, which may be another operator's.
+
+    Raises:
+        VaultConfigError: too few shares, or wrong ones.
+        VaultApiError: an attempt is under way already, among others.
+    """
+    attempt = client.request("GET", "sys/generate-root/attempt")
+    if attempt.get("started"):
+        if not cancel_existing:
+            raise VaultApiError(
+                f"A root token is already being generated at {client.connection.url} ({attempt.get('progress')} of "
+                f"{attempt.get('required')} shares given). Find out who does that; cancel_existing gives it up.",
+                400,
+            )
+        client.request("DELETE", "sys/generate-root/attempt")
+    attempt = client.request("PUT", "sys/generate-root/attempt", json={})
+    try:
+        answer: dict[str, Any] = {}
+        for number, share in enumerate(key_shares, 1):
+            try:
+                answer = client.request(
+                    "PUT", "sys/generate-root/update", json={"key": share, "nonce": attempt.get("nonce")}
+                )
+            except VaultApiError as error:
+                raise VaultConfigError(
+                    f"{client.connection.url} refused key share {number} of {len(key_shares)} ({_reason(error)}). Check "
+                    "that they are the cluster's recovery shares (with an auto-unseal) or unseal shares (with Shamir)."
+                ) from None
+            if answer.get("complete"):
+                break
+        if not answer.get("complete"):
+            raise VaultConfigError(
+                f"{len(key_shares)} key shares are too few to generate a root token: {attempt.get('required')} are "
+                "required."
+            )
+    except VaultError:
+        # The attempt would stand in the next one's way.
+        try:
+            client.request("DELETE", "sys/generate-root/attempt")
+        except VaultError:
+            pass
+        raise
+    encoded = answer.get("encoded_token") or answer.get("encoded_root_token") or ""
+    return _decode(str(encoded), str(attempt.get("otp") or ""))
+
+
+def _decode(encoded: str, otp: str) -> str:
+    """The token is sent XORed with the one-time password, base64 without padding (vault/generate_root.go)."""
+    raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4))
+    if len(raw) != len(otp):
+        raise VaultConfigError("Vault's encoded root token does not have the length of its one-time password.")
+    return bytes(one ^ two for one, two in zip(raw, otp.encode())).decode()
+
+
+def is_valid(client: VaultClient) -> bool:
+    """Whether the client's token is valid. Raises VaultError when the server cannot be asked."""
+    try:
+        client.request("GET", "auth/token/lookup-self")
+    except (VaultAuthError, VaultPermissionError):
+        return False
+    return True
+
+
+def revoke(client: VaultClient) -> bool:
+    """Revokes the client's own token. False when it was not valid any more."""
+    try:
+        client.request("POST", "auth/token/revoke-self")
+    except (VaultAuthError, VaultPermissionError):
+        return False
+    return True
