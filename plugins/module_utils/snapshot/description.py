@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A snapshot in a file, as the modules describe it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..files import StoreError, explain
+from .archive import SnapshotInfo
+from .errors import SnapshotError
+from .library import newest_verified, taken_at
+from .manifest import read_manifest
+from .restore import verify
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Verifies one file. Raises StoreError when it is not there or cannot be read."""
+    try:
+        info = verify(path)
+        when = taken_at(path.name, path.stat().st_mtime)
+    except SnapshotError as error:
+        return {"path": str(path), "verified": False, "problem": str(error)}
+    except OSError as error:
+        raise StoreError(f"Cannot read the snapshot {path}: {explain(error)}. Check the path and its owner.") from error
+    return _verified(path, info, when)
+
+
+def describe_choice(path: Path, candidates: int) -> dict[str, Any]:
+    """Chooses the newest snapshot that verifies. Raises SnapshotError when there is none."""
+    choice = newest_verified(str(path), candidates, lambda name: verify(Path(name)))
+    rejected = [{"path": name, "problem": problem} for name, problem in choice.rejected]
+    return {**_verified(Path(choice.path), choice.info, choice.taken_at), "rejected": rejected}
+
+
+def _verified(path: Path, info: SnapshotInfo, when: datetime) -> dict[str, Any]:
+    facts = info.to_dict()
+    manifest = read_manifest(path)
+    return {
+        "path": str(path),
+        "verified": True,
+        "problem": None,
+        "taken_at": (manifest or {}).get("taken_at") or when.isoformat(timespec="seconds"),
+        "manifest": manifest,
+        **{name: facts[name] for name in ("index", "term", "size", "state_size", "sha256", "key_counts")},
+    }

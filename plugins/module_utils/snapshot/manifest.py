@@ -1,0 +1,74 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manifest beside a snapshot, ``<name>.json``: what the archive itself does not tell, its values being encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..files import read_json, write_json
+from .archive import SnapshotInfo
+from .errors import SnapshotMismatchError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The cluster that a snapshot was taken of, None where it was not told."""
+
+    cluster_name: str | None = None
+    cluster_id: str | None = None
+    vault_version: str | None = None
+    seal_type: str | None = None
+    node: str | None = None
+
+
+def manifest_path(snapshot: Path) -> Path:
+    """Where the manifest of this snapshot lies."""
+    return snapshot.with_name(snapshot.name + ".json")
+
+
+def write_manifest(snapshot: Path, info: SnapshotInfo, origin: Origin, taken_at: datetime) -> dict[str, Any]:
+    """Writes the manifest of a verified snapshot and returns it. Raises StoreError."""
+    manifest = {
+        "format": FORMAT,
+        "name": snapshot.name,
+        "taken_at": taken_at.astimezone(timezone.utc).isoformat(timespec="seconds"),
+        "cluster_name": origin.cluster_name,
+        "cluster_id": origin.cluster_id,
+        "vault_version": origin.vault_version,
+        "seal_type": origin.seal_type,
+        "node": origin.node,
+        "index": info.index,
+        "term": info.term,
+        "size": info.size,
+        "sha256": info.sha256,
+        "key_counts": info.key_counts,
+    }
+    write_json(manifest_path(snapshot), manifest)
+    return manifest
+
+
+def read_manifest(snapshot: Path) -> dict[str, Any] | None:
+    """The manifest beside a snapshot, None when it has none. Raises StoreError when it is damaged."""
+    try:
+        return read_json(manifest_path(snapshot))
+    except FileNotFoundError:
+        return None
+
+
+def check_manifest(snapshot: Path, info: SnapshotInfo, manifest: Mapping[str, Any] | None) -> None:
+    """Raises SnapshotMismatchError when the manifest was written for other bytes than these."""
+    if manifest is not None and manifest.get("sha256") != info.sha256:
+        raise SnapshotMismatchError(
+            f"{snapshot} is an intact snapshot, but not the one that {manifest_path(snapshot).name} describes "
+            f"(sha256 {info.sha256}, index {info.index}; expected {manifest.get('sha256')}, index "
+            f"{manifest.get('index')}). One of them was replaced: restore the right pair, or remove the manifest if you "
+            "trust the file."
+        )

@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restores a snapshot: verified first, sent to the leader once, then watched until the node has reloaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..vault.client import VaultClient
+from ..vault.errors import VaultApiError, VaultConfigError, VaultUnreachableError
+from ..vault.health import NodeHealth, read_health
+from .archive import SnapshotInfo, verify_file
+from .download import SNAPSHOT_API
+from .manifest import check_manifest, read_manifest
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore did.
+
+    Attributes:
+        leader: address the snapshot was sent to.
+        info: the snapshot.
+        sealed: the leader sealed itself, as it does when the snapshot is of other Shamir keys: unseal every node now,
+            with the keys of the snapshot's origin.
+        seconds: of each step: verify, upload, reload.
+    """
+
+    leader: str
+    info: SnapshotInfo
+    sealed: bool
+    seconds: dict[str, float]
+
+
+def inspect_target(client: VaultClient) -> NodeHealth:
+    """The leader's state; what must hold before anything is sent. Raises VaultError."""
+    leader = client.at_leader()
+    health = read_health(leader)
+    if health.http_status != 200:
+        raise VaultUnreachableError(
+            f"{leader.connection.url} should be the leader but is {health.state or health.problem}. Wait until the "
+            "cluster has elected one, then run this again."
+        )
+    storage = (health.seal or {}).get("storage_type")
+    if storage not in (None, "raft"):
+        raise VaultConfigError(
+            f"{leader.connection.url} stores its data in '{storage}': a Raft snapshot cannot be restored there."
+        )
+    return health
+
+
+def verify(path: Path) -> SnapshotInfo:
+    """The file's facts. Raises SnapshotError when it is damaged or is not what its manifest says, OSError."""
+    info = verify_file(path)
+    check_manifest(path, info, read_manifest(path))
+    return info
+
+
+def restore(
+    client: VaultClient,
+    path: Path,
+    force: bool,
+    upload_timeout: float,
+    reload_timeout: float,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Restored:
+    """Replaces all data of the cluster by the snapshot's. Sent once, never again by itself.
+
+    Args:
+        force: skips the check that the snapshot is of the same seal, for one of another cluster.
+        upload_timeout: seconds to wait for the answer after the last byte was sent.
+        reload_timeout: seconds to wait for the leader to have reloaded.
+
+    Raises:
+        SnapshotError: the file does not verify; nothing was sent.
+        VaultError: before, during or after the upload; the message says which.
+    """
+    moments = [monotonic()]
+    info = verify(path)
+    moments.append(monotonic())
+    before = inspect_target(client)
+    leader = client.at(before.url)
+    # The restore replaces the token store: from then on this token is nobody's.
+    watcher = VaultClient(leader.connection)
+    try:
+        with path.open("rb") as file:
+            leader.upload(SNAPSHOT_API + ("-force" if force else ""), file, upload_timeout)
+    except VaultApiError as error:
+        hint = ""
+        if "snapshot-force" in str(error):
+            hint = " If it is meant to come from another cluster or seal, set force."
+        raise VaultApiError(f"The leader refused the snapshot: {error}{hint}", error.status, error.errors) from error
+    except VaultUnreachableError as error:
+        raise VaultUnreachableError(
+            f"{error} Whether the snapshot was taken over is not known: wait for a leader, read a secret that only the "
+            "snapshot has, and restore again if it is missing."
+        ) from error
+    moments.append(monotonic())
+    sealed = _wait_reloaded(watcher, before, reload_timeout, sleep, monotonic)
+    moments.append(monotonic())
+    seconds = {
+        step: round(end - start, 3)
+        for step, start, end in zip(("verify", "upload", "reload"), moments[:-1], moments[1:])
+    }
+    return Restored(leader.connection.url, info, sealed, seconds)
+
+
+def _wait_reloaded(
+    leader: VaultClient,
+    before: NodeHealth,
+    timeout: float,
+    sleep: Callable[[float], None],
+    monotonic: Callable[[], float],
+) -> bool:
+    """Waits until the restored state is in force; True when the node sealed itself over it.
+
+    The POST returns before the snapshot is applied. Raft gives a restored snapshot an index above all others
+    (hashicorp/raft, restoreUserSnapshot), and while it is applied sys/leader waits for the same lock.
+    """
+    deadline = monotonic() + timeout
+    moved_to: str | None = None
+    problem = "it did not answer"
+    while True:
+        now = read_health(leader)
+        moved_to = None
+        if now.sealed:
+            return True
+        if not now.reachable:
+            problem = now.problem or problem
+        elif now.http_status == 200 and (now.raft_applied_index is None or _passed(now, before)):
+            return False
+        else:
+            problem = f"it is {now.state}, raft index {now.raft_applied_index}"
+            moved_to = None if now.is_leader else now.leader_address
+        if monotonic() >= deadline or moved_to:
+            break
+        sleep(0.1)
+    if moved_to:
+        raise VaultUnreachableError(
+            f"The leadership went from {leader.connection.url} to {moved_to} while the snapshot was being applied: "
+            "whether the new leader has it is not known. Read a secret that only the snapshot has, and restore again if "
+            "it is missing."
+        )
+    raise VaultUnreachableError(
+        f"{leader.connection.url} took the snapshot but has not reloaded after {timeout:g} s: {problem}. Look at its "
+        "log; it seals itself when it cannot use the snapshot. Do not restore again before you know."
+    )
+
+
+def _passed(now: NodeHealth, before: NodeHealth) -> bool:
+    return now.raft_applied_index is not None and now.raft_applied_index > (before.raft_applied_index or 0)
