@@ -1,0 +1,211 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decides before anything is touched: may this cluster be recovered, and with which steps?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+INITIALIZE, CONTINUE, REPLACE, VERIFY = "initialize", "continue", "replace", "verify"
+"""What to do: initialise fresh nodes and restore; go on with a cluster that this recovery has initialised; replace a
+cluster that holds data; only look, the restore being done."""
+
+ROOM = 3
+"""The restored database, the uploaded snapshot and Raft's own copy of it lie side by side for a while."""
+
+STEPS = {
+    INITIALIZE: ["initialise a temporary cluster on the fresh nodes", "wait until every node is a Raft peer"],
+    CONTINUE: ["go on with the temporary cluster that an earlier run has initialised"],
+    REPLACE: ["take a safety snapshot of what the cluster holds now"],
+    VERIFY: ["not restore again: an earlier run has"],
+}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that the decision rests on.
+
+    Attributes:
+        nodes: as `NodeHealth.to_dict` gives them.
+        snapshot: as `describe` of the snapshot package gives it.
+        own_token: whether the temporary cluster's root token is on file (False: none), and valid; None when nobody
+            could be asked.
+        has_init_file: whether the temporary cluster's keys are on file.
+        restore: how far an earlier run's restore got: ``begun``, ``done`` or None.
+        confirm: the cluster name that the operator has typed.
+        free: bytes free for Vault's data, by node name; empty where it is not known.
+    """
+
+    nodes: Sequence[Mapping[str, Any]]
+    snapshot: Mapping[str, Any]
+    own_token: bool | None = None
+    has_init_file: bool = False
+    restore: str | None = None
+    confirm: str = ""
+    free: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The decision.
+
+    Attributes:
+        action: one of the constants above; None when it is refused.
+        problems: why it is refused, a sentence each.
+        checks: what was compared, for the record: name, result (``passed``, ``failed``, ``not checked``), detail.
+        steps: what will be done, as sentences.
+        seal_type: of the target.
+    """
+
+    action: str | None
+    problems: list[str]
+    checks: list[dict[str, str]]
+    steps: list[str]
+    seal_type: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a module's result."""
+        return asdict(self)
+
+
+def plan(situation: Situation) -> Plan:
+    """Decides. Touches nothing."""
+    checks: list[dict[str, str]] = []
+    problems: list[str] = []
+
+    def check(name: str, failed: Sequence[str], unknown: str | None, passed: str) -> None:
+        problems.extend(failed)
+        result = "failed" if failed else ("not checked" if unknown else "passed")
+        checks.append({"name": name, "result": result, "detail": "; ".join(failed) or unknown or passed})
+
+    nodes = situation.nodes
+    manifest = situation.snapshot.get("manifest") or {}
+    unreachable = [str(node["problem"] or f"{node['url']} does not answer.") for node in nodes if not node["reachable"]]
+    removed = [
+        f"{node['url']} was removed from its cluster and will not join one: empty its data folder and start it again."
+        for node in nodes
+        if node["removed_from_cluster"]
+    ]
+    check("every node answers", unreachable + removed, None, f"{len(nodes)} nodes")
+    reachable = [node for node in nodes if node["reachable"]]
+
+    _check_versions(check, reachable, manifest.get("vault_version"))
+    seal_types = {str((node["seal"] or {}).get("type")) for node in reachable}
+    _check_seal(check, seal_types, manifest.get("seal_type"))
+    _check_space(check, situation)
+
+    action = None
+    if not unreachable:
+        action, refusal = _decide(situation, reachable)
+        check("the target may be overwritten", [refusal] if refusal else [], None, action or "")
+    steps = [] if action is None else [*STEPS[action]]
+    if action in (INITIALIZE, CONTINUE, REPLACE):
+        steps.append(
+            f"restore {situation.snapshot.get('path')} (taken {situation.snapshot.get('taken_at')}) on the leader"
+        )
+    if action is not None:
+        steps += ["wait until every node serves", "read the canaries and write the record"]
+    return Plan(
+        None if problems else action, problems, checks, steps, seal_types.pop() if len(seal_types) == 1 else None
+    )
+
+
+def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
+    """The action, or why it is refused."""
+    initialized = [node for node in nodes if node["initialized"]]
+    if not initialized:
+        return INITIALIZE, None
+    if situation.restore == "done":
+        return VERIFY, None
+    sealed = [node for node in initialized if node["sealed"]]
+    if situation.has_init_file:
+        if situation.own_token or (situation.own_token is None and situation.restore is None):
+            return CONTINUE, None
+        if situation.restore == "begun":
+            return VERIFY, None
+    elif situation.restore == "begun" and sealed:
+        return VERIFY, None
+    if len(sealed) == len(initialized):
+        return None, (
+            f"{sealed[0]['url']} is initialised but sealed: it may hold data, and nothing can be saved from it like this. "
+            "Unseal it, or, if its data is worthless, stop Vault on every node, empty their data folders and start them."
+        )
+    name = next((node["cluster_name"] for node in initialized if node["cluster_name"]), None) or "vault"
+    if situation.confirm == name:
+        return REPLACE, None
+    typed = f" (vault_recovery_confirm is '{situation.confirm}')" if situation.confirm else ""
+    return None, (
+        f"{initialized[0]['url']} is initialised and holds the data of the cluster '{name}'{typed}. To replace it, run "
+        f"this again with -e vault_recovery_confirm={name}; a safety snapshot of it is taken first."
+    )
+
+
+def _check_versions(check: Any, nodes: Sequence[Mapping[str, Any]], wanted: str | None) -> None:
+    name = "every node runs the snapshot's version of Vault, or a newer one"
+    if not wanted:
+        check(name, [], "the snapshot has no manifest that tells its version", "")
+        return
+    older = [
+        f"{node['url']} runs Vault {node['version']}, the snapshot is of {wanted}: install {wanted} or newer on it first."
+        for node in nodes
+        if node["version"] and _version(node["version"]) < _version(wanted)
+    ]
+    check(name, older, None, wanted)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text.split("+", maxsplit=1)[0])[:3])
+
+
+def _check_seal(check: Any, found: set[str], wanted: str | None) -> None:
+    name = "the seal is of the snapshot's type"
+    if len(found) > 1:
+        check(
+            name,
+            [f"The nodes do not have the same seal ({', '.join(sorted(found))}): correct their configuration."],
+            None,
+            "",
+        )
+    elif not wanted:
+        check(name, [], "the snapshot has no manifest that tells its seal", "")
+    elif found and wanted not in found:
+        check(
+            name,
+            [
+                f"The snapshot was sealed with '{wanted}', the nodes have '{next(iter(found))}': they could not decrypt it. "
+                f"Configure a '{wanted}' seal with the same key on every node, or take a snapshot for the other seal."
+            ],
+            None,
+            "",
+        )
+    else:
+        check(name, [], None, wanted)
+
+
+def _check_space(check: Any, situation: Situation) -> None:
+    name = "free space on every node"
+    needed = ROOM * int(situation.snapshot.get("state_size") or 0)
+    if not situation.free:
+        check(name, [], "the nodes are known by their API only, or their mounts were not read", "")
+        return
+    short = [
+        f"{node} has {free // 2**20} MiB free for Vault's data, {needed // 2**20} MiB are needed: make room there."
+        for node, free in sorted(situation.free.items())
+        if free < needed
+    ]
+    check(name, short, None, f"{needed // 2**20} MiB needed")
+
+
+def free_bytes(mounts: Sequence[Mapping[str, Any]], path: str) -> int | None:
+    """Bytes free on the mount that holds a path, by Ansible's ``mounts`` facts; None when they do not tell."""
+    best: Mapping[str, Any] | None = None
+    for mount in mounts:
+        point = str(mount.get("mount", ""))
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and (best is None or len(point) > len(str(best["mount"]))):
+            best = mount
+    return int(best["size_available"]) if best is not None and "size_available" in best else None

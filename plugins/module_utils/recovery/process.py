@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A recovery from its first step to its record: lock, journal and report together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..files import StoreError, explain, new_file, write_json
+from . import lock
+from .errors import RecoveryError
+from .journal import Journal
+from .report import FAILED, RECOVERED, build_record, markdown, summary_lines
+
+
+class Recovery:
+    """One recovery's folder.
+
+    Args:
+        writes: False looks only, as check mode does.
+    """
+
+    def __init__(self, directory: Path, writes: bool) -> None:
+        self.directory = directory
+        self.writes = writes
+
+    def start(self, nodes: Sequence[str], now: datetime) -> dict[str, Any]:
+        """Takes the lock, and begins or goes on.
+
+        Raises:
+            RecoveryError: another recovery is running, or the folder is that of another cluster's unfinished one.
+            StoreError: the folder cannot be used.
+        """
+        if self.writes:
+            try:
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"Cannot create {self.directory}: {explain(error)}. Choose another folder.") from error
+            lock.acquire(self.directory, lock.current_holder())
+        left = Journal.load(self.directory)
+        if left is not None and left.data.get("nodes") != list(nodes):
+            raise RecoveryError(
+                f"{self.directory} holds an unfinished recovery of other nodes ({', '.join(left.data.get('nodes', []))}). "
+                "Use another vault_recovery_directory for this cluster, or move that one's journal.json and init.json aside."
+            )
+        journal = left or Journal.new(self.directory, nodes, now)
+        if self.writes:
+            journal.begin_run(now)
+        return {"changed": True, "resumed": left is not None, "journal": journal.data}
+
+    def step(self, name: str, detail: Mapping[str, Any], facts: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        """Notes a step that ends now. Raises StoreError."""
+        journal = self._journal(now)
+        if self.writes:
+            noted = dict(facts)
+            if noted.get("secrets"):
+                noted.setdefault(
+                    "readable_at", journal.data.get("readable_at") or now.isoformat(timespec="milliseconds")
+                )
+            if noted:
+                journal.note(**noted)
+            journal.add(name, detail, now)
+        return {"changed": True, "journal": journal.data}
+
+    def end(
+        self, state: str, objective: float, problem: str | None, versions: Mapping[str, Any], now: datetime
+    ) -> dict[str, Any]:
+        """Writes the record and gives the lock back; what a next run needs stays unless all is done. Raises StoreError."""
+        journal = self._journal(now)
+        status = RECOVERED if state == "finished" else FAILED
+        record = build_record(journal, status, objective, problem, now, versions)
+        result = {"changed": True, "journal": journal.data, "record": record, "summary": summary_lines(record)}
+        if not self.writes:
+            return result
+        stem = self.directory / f"recovery-{now:%Y%m%dT%H%M%SZ}"
+        files = [stem.with_suffix(".json"), stem.with_suffix(".md")]
+        write_json(files[0], record)
+        with new_file(files[1]) as file:
+            file.write(markdown(record).encode())
+        if state == "finished":
+            journal.close()
+        lock.release(self.directory, lock.current_holder())
+        return {**result, "record_files": [str(file) for file in files]}
+
+    def _journal(self, now: datetime) -> Journal:
+        journal = Journal.load(self.directory)
+        if journal is None and not self.writes:
+            return Journal.new(self.directory, [], now)
+        if journal is None:
+            raise RecoveryError(f"No recovery has been started in {self.directory}: state 'started' comes first.")
+        return journal

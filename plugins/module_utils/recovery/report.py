@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The recovery record: JSON for machines, Markdown for people, lines for the terminal."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from .journal import Journal
+
+RECOVERED, FAILED = "recovered", "failed"
+
+
+def build_record(
+    journal: Journal, status: str, objective: float, problem: str | None, now: datetime, versions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The record of a recovery as it stands now.
+
+    Args:
+        status: RECOVERED or FAILED.
+        objective: recovery time objective in seconds.
+        problem: why it failed.
+        versions: of Ansible and what else matters.
+    """
+    data = journal.data
+    started = datetime.fromisoformat(data["started_at"])
+    snapshot = data.get("snapshot") or {}
+    readable = data.get("readable_at")
+    rto = (datetime.fromisoformat(readable) - started).total_seconds() if readable else None
+    rpo = (started - datetime.fromisoformat(snapshot["taken_at"])).total_seconds() if snapshot.get("taken_at") else None
+    return {
+        "format": 1,
+        "status": status,
+        "problem": problem,
+        "started_at": data["started_at"],
+        "finished_at": now.isoformat(timespec="milliseconds"),
+        "nodes": data["nodes"],
+        "runs": data["runs"],
+        "operator": f"{getpass.getuser()}@{platform.node()}",
+        "versions": dict(versions),
+        "snapshot": {name: snapshot.get(name) for name in ("path", "taken_at", "index", "sha256", "size", "manifest")},
+        "rejected_snapshots": snapshot.get("rejected") or [],
+        "safety_snapshot": data.get("safety_snapshot"),
+        "rpo_seconds": None if rpo is None else round(rpo, 3),
+        "rto_seconds": None if rto is None else round(rto, 3),
+        "rto_objective_seconds": objective,
+        "rto_met": None if rto is None else rto <= objective,
+        "redundant": data.get("redundant"),
+        "checks": data.get("checks") or [],
+        "secrets": data.get("secrets") or [],
+        "steps": data["steps"],
+    }
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person reads them."""
+    if seconds is None:
+        return "not known"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _verdicts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        ("Status", record["status"] + (f": {record['problem']}" if record["problem"] else "")),
+        ("Snapshot", f"{record['snapshot']['path']}, taken {record['snapshot']['taken_at']}"),
+        ("Data lost at most (RPO)", duration(record["rpo_seconds"])),
+    ]
+    met = {None: "", True: ", met", False: ", MISSED"}[record["rto_met"]]
+    rows.append(
+        (
+            "Time to readable (RTO)",
+            f"{duration(record['rto_seconds'])} (objective {duration(record['rto_objective_seconds'])}{met})",
+        )
+    )
+    redundant = record["redundant"]
+    rows.append(
+        ("Survives the loss of a node", "not known" if redundant is None else ("yes" if redundant else "NOT YET"))
+    )
+    if record["safety_snapshot"]:
+        rows.append(("Safety snapshot of what was there", record["safety_snapshot"]))
+    rows += [(f"Not used: {item['path']}", item["problem"]) for item in record["rejected_snapshots"]]
+    return rows
+
+
+def summary_lines(record: Mapping[str, Any]) -> list[str]:
+    """The record as a table for the terminal."""
+    lines = [f"{'Step':<42} {'seconds':>8}"]
+    for step in record["steps"]:
+        name = step["name"] if record["runs"] == 1 else f"{step['name']} (run {step['run']})"
+        lines.append(f"{name:<42} {step['seconds']:>8.1f}")
+    lines.append("")
+    for secret in record["secrets"]:
+        state = "readable" if secret["readable"] else f"NOT READABLE: {secret['problem']}"
+        lines.append(f"{secret['path']} at {secret['node']}: {state}")
+    lines.append("")
+    lines += [f"{name}: {value}" for name, value in _verdicts(record)]
+    return lines
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """The record as a page for the incident's file."""
+    lines = [f"# Vault recovery of {record['started_at']}", "", "| | |", "| --- | --- |"]
+    rows = [*_verdicts(record), ("Operator", record["operator"]), ("Runs", record["runs"])]
+    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]
+    lines += ["", "## Steps", "", "| step | began | seconds | detail |", "| --- | --- | ---: | --- |"]
+    for step in record["steps"]:
+        detail = ", ".join(f"{name} {value}" for name, value in step["detail"].items())
+        lines.append(f"| {_cell(step['name'])} | {step['started_at']} | {step['seconds']:.1f} | {_cell(detail)} |")
+    lines += [
+        "",
+        "## Secrets read back",
+        "",
+        "| path | node | readable | fields | problem |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {_cell(item['path'])} | {item['node']} | {'yes' if item['readable'] else 'NO'} | "
+        f"{_cell(', '.join(item['fields']))} | {_cell(item['problem'] or '')} |"
+        for item in record["secrets"]
+    ]
+    lines += ["", "## Preflight", "", "| check | result | detail |", "| --- | --- | --- |"]
+    lines += [f"| {_cell(item['name'])} | {item['result']} | {_cell(item['detail'])} |" for item in record["checks"]]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gathers what the decision of `preflight` rests on: the nodes, the snapshot, and what an earlier run has left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import StoreError, explain, read_json
+from ..vault.client import VaultClient
+from ..vault.cluster import read_cluster
+from ..vault.health import NodeHealth
+from ..vault.operator import is_valid
+from .errors import RecoveryError
+from .journal import INIT, Journal
+from .preflight import INITIALIZE, Situation, free_bytes, plan
+
+
+def survey(
+    clients: Sequence[VaultClient],
+    directory: Path,
+    snapshot: Mapping[str, Any],
+    confirm: str,
+    mounts: Mapping[str, Any],
+    data_path: str,
+    settle_timeout: float,
+    writes: bool = True,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> dict[str, Any]:
+    """The plan of the recovery, as `Plan.to_dict`, and where the temporary cluster's keys lie.
+
+    Args:
+        clients: one for each node, not logged in.
+        mounts: Ansible's mounts facts by host.
+        data_path: folder of Vault's data on the nodes.
+        settle_timeout: seconds to wait for a leader where nodes are initialised and unsealed.
+        writes: False leaves keys of a temporary cluster that is gone where they are.
+
+    Raises:
+        RecoveryError: the recovery is refused; every reason is in the message.
+        VaultConfigError: an address or the CA is wrong.
+        StoreError: what an earlier run has left is damaged.
+    """
+    journal = Journal.load(directory)
+    restore = journal.restore if journal else None
+    init_file = directory / INIT
+    root_token = _root_token(init_file)
+    nodes = _settled(clients, settle_timeout if root_token or restore else 0.0, sleep, monotonic)
+    own_token = None
+    leader = next((client for client, node in zip(clients, nodes) if node.http_status == 200), None)
+    if root_token and leader is not None:
+        own_token = is_valid(VaultClient(leader.connection, root_token))
+    free = {host: free_bytes(facts or [], data_path) for host, facts in mounts.items()}
+    decision = plan(
+        Situation(
+            nodes=[node.to_dict() for node in nodes],
+            snapshot=snapshot,
+            own_token=own_token,
+            has_init_file=root_token is not None,
+            restore=restore,
+            confirm=confirm,
+            free={host: number for host, number in free.items() if number is not None},
+        )
+    )
+    if decision.problems:
+        raise RecoveryError("The recovery is refused, nothing was changed:\n- " + "\n- ".join(decision.problems))
+    if decision.action == INITIALIZE and root_token and writes:
+        _set_aside(init_file)
+    return {"changed": False, **decision.to_dict(), "init_file": str(init_file)}
+
+
+def _root_token(init_file: Path) -> str | None:
+    """The temporary cluster's root token; None where none was written, be it that a killed run only made room for it."""
+    try:
+        if not init_file.read_text(encoding="utf-8").strip():
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"Cannot read {init_file}: {explain(error)}.") from error
+    return str(read_json(init_file).get("root_token") or "") or None
+
+
+def _settled(
+    clients: Sequence[VaultClient],
+    timeout: float,
+    sleep: Callable[[float], None],
+    monotonic: Callable[[], float],
+) -> list[NodeHealth]:
+    """The nodes' health, once those that are unsealed have a leader or the time is over."""
+    deadline = monotonic() + timeout
+    while True:
+        nodes = read_cluster(clients).nodes
+        unsealed = [node for node in nodes if node.initialized and not node.sealed]
+        if not unsealed or any(node.http_status == 200 for node in unsealed) or monotonic() >= deadline:
+            return nodes
+        sleep(0.5)
+
+
+def _set_aside(init_file: Path) -> None:
+    """Keys of a temporary cluster that is gone are worthless, but nobody deletes keys on a guess."""
+    number = 1
+    while (aside := init_file.with_suffix(f".{number}.json")).exists():
+        number += 1
+    init_file.rename(aside)

@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decides whether and how a cluster is recovered."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_recovery_preflight
+short_description: Decide whether and how a Vault cluster is recovered from a snapshot
+version_added: 0.1.0
+description:
+  - Used by C(playbooks/recover-vault.yml). Asks every node, compares it with the snapshot and with what an earlier run has
+    left, and says what is to be done, or why it is refused. Changes nothing in Vault.
+  - A target that holds data is refused unless O(confirm) is its cluster's name.
+author: the custodes.security_dr authors (@custodes)
+extends_documentation_fragment:
+  - custodes.security_dr.connection
+  - custodes.security_dr.attributes.info
+options:
+  nodes:
+    description:
+      - Addresses of all nodes of the target.
+      - O(url) is not used.
+    type: list
+    elements: str
+    required: true
+  snapshot:
+    description:
+      - The snapshot, as M(custodes.security_dr.vault_raft_snapshot_find) returns it.
+    type: dict
+    required: true
+  directory:
+    description:
+      - Folder of the recovery, as M(custodes.security_dr.vault_recovery_record) keeps it.
+    type: path
+    required: true
+  confirm:
+    description:
+      - Name of the cluster whose data may be replaced.
+    type: str
+    default: ""
+  hosts:
+    description:
+      - Names of the nodes as hosts of the inventory, where they are.
+    type: list
+    elements: str
+    default: []
+  mounts:
+    description:
+      - Ansible's C(mounts) facts of each of O(hosts), in the same order; empty for a host that was not asked.
+    type: list
+    elements: list
+    default: []
+  data_path:
+    description:
+      - Folder of Vault's Raft storage on the nodes.
+    type: str
+    default: /opt/vault/data
+  settle_timeout:
+    description:
+      - How long to wait for a cluster that an earlier run has initialised to have a leader, in seconds.
+    type: float
+    default: 30.0
+"""
+
+EXAMPLES = r"""
+- name: May this cluster be recovered?
+  custodes.security_dr.vault_recovery_preflight:
+    nodes: [https://vault-1:8200, https://vault-2:8200, https://vault-3:8200]
+    ca_cert: /etc/vault.d/ca.pem
+    snapshot: "{{ chosen }}"
+    directory: /var/lib/vault-recovery
+  register: preflight
+"""
+
+RETURN = r"""
+action:
+  description: V(initialize), V(continue), V(replace) or V(verify).
+  returned: success
+  type: str
+  sample: initialize
+steps:
+  description: What will be done, as sentences.
+  returned: success
+  type: list
+  elements: str
+  sample: [initialise a temporary cluster on the fresh nodes]
+checks:
+  description: What was compared, each with C(name), C(result) (V(passed), V(failed), V(not checked)) and C(detail).
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: every node answers, result: passed, detail: 3 nodes}]
+seal_type:
+  description: Type of the target's seal.
+  returned: success
+  type: str
+  sample: awskms
+init_file:
+  description: Where the temporary cluster's keys lie, or will lie, until the recovery is finished.
+  returned: success
+  type: str
+  sample: /var/lib/vault-recovery/init.json
+"""
+
+from pathlib import Path
+
+from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.survey import survey
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
+
+
+def main() -> None:
+    """Entry point."""
+    module = SecurityDrModule(
+        {
+            "nodes": {"type": "list", "elements": "str", "required": True},
+            "snapshot": {"type": "dict", "required": True},
+            "directory": {"type": "path", "required": True},
+            "confirm": {"type": "str", "default": ""},
+            "hosts": {"type": "list", "elements": "str", "default": []},
+            "mounts": {"type": "list", "elements": "list", "default": []},
+            "data_path": {"type": "str", "default": "/opt/vault/data"},
+            "settle_timeout": {"type": "float", "default": 30.0},
+        },
+        login=False,
+    )
+
+    def action() -> dict[str, object]:
+        options = module.params
+        clients = [VaultClient(module.connection(url)) for url in options["nodes"]]
+        return survey(
+            clients,
+            Path(options["directory"]),
+            options["snapshot"],
+            options["confirm"],
+            dict(zip(options["hosts"], options["mounts"])),
+            options["data_path"],
+            options["settle_timeout"],
+            writes=not module.check_mode,
+        )
+
+    module.run(action)
+
+
+if __name__ == "__main__":
+    main()

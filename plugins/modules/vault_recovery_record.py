@@ -1,0 +1,159 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps the journal of a recovery and writes its record."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_recovery_record
+short_description: Keep the journal of a Vault recovery and write its record
+version_added: 0.1.0
+description:
+  - Used by C(playbooks/recover-vault.yml). Holds the lock that keeps a second recovery out, notes each step with its time
+    so that a run after a killed one goes on where that stood, and writes the record as JSON and Markdown.
+  - The lock belongs to the running ansible-playbook and ends with it, however that ends.
+author: the custodes.security_dr authors (@custodes)
+extends_documentation_fragment:
+  - custodes.security_dr.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+    details:
+      - Each run notes a step.
+options:
+  directory:
+    description:
+      - Folder of the recovery, one per cluster. It is created with mode 0700.
+    type: path
+    required: true
+  state:
+    description:
+      - V(started) takes the lock and begins, or goes on with what an earlier run has left.
+      - V(step) notes that a step has ended.
+      - V(finished) writes the record and forgets the journal and the temporary cluster's keys.
+      - V(failed) writes the record and keeps them, for the next run.
+    type: str
+    choices: [started, step, finished, failed]
+    required: true
+  nodes:
+    description:
+      - Addresses of the nodes, for O(state=started).
+    type: list
+    elements: str
+    default: []
+  step:
+    description:
+      - Name of the step, for O(state=step).
+    type: str
+  detail:
+    description:
+      - What is worth noting of the step.
+    type: dict
+    default: {}
+  facts:
+    description:
+      - What a later run and the record need - C(snapshot), C(safety_snapshot), C(restore), C(checks), C(secrets),
+        C(redundant). With C(secrets), the moment counts as the one from which secrets were readable.
+    type: dict
+    default: {}
+  objective:
+    description:
+      - Recovery time objective in seconds.
+    type: float
+    default: 900.0
+  problem:
+    description:
+      - Why the recovery failed.
+    type: str
+  versions:
+    description:
+      - Versions to note in the record.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Begin, or go on
+  custodes.security_dr.vault_recovery_record:
+    directory: /var/lib/vault-recovery
+    state: started
+    nodes: [https://vault-1:8200]
+  register: recovery
+"""
+
+RETURN = r"""
+journal:
+  description: The journal as it stands.
+  returned: always
+  type: dict
+  sample: {runs: 1, steps: [], started_at: "2026-11-24T03:00:00.000+00:00"}
+resumed:
+  description: Whether an earlier run's work is gone on with.
+  returned: when O(state=started)
+  type: bool
+  sample: false
+record:
+  description: The record.
+  returned: when O(state=finished) or O(state=failed)
+  type: dict
+  sample: {status: recovered, rto_seconds: 14.2}
+record_files:
+  description: Where the record lies.
+  returned: when O(state=finished) or O(state=failed), not in check mode
+  type: list
+  elements: str
+  sample: [/var/lib/vault-recovery/recovery-20261124T030014Z.json, /var/lib/vault-recovery/recovery-20261124T030014Z.md]
+summary:
+  description: The record as lines for the terminal.
+  returned: when O(state=finished) or O(state=failed)
+  type: list
+  elements: str
+  sample: ["Status: recovered"]
+"""
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.recovery import process
+
+
+def main() -> None:
+    """Entry point."""
+    module = SecurityDrModule(
+        {
+            "directory": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["started", "step", "finished", "failed"], "required": True},
+            "nodes": {"type": "list", "elements": "str", "default": []},
+            "step": {"type": "str"},
+            "detail": {"type": "dict", "default": {}},
+            "facts": {"type": "dict", "default": {}},
+            "objective": {"type": "float", "default": 900.0},
+            "problem": {"type": "str"},
+            "versions": {"type": "dict", "default": {}},
+        },
+        vault=False,
+        required_if=[("state", "step", ["step"]), ("state", "started", ["nodes"])],
+    )
+
+    def action() -> dict[str, object]:
+        options = module.params
+        now = datetime.now(timezone.utc)
+        recovery = process.Recovery(Path(options["directory"]), writes=not module.check_mode)
+        if options["state"] == "started":
+            return recovery.start(options["nodes"], now)
+        if options["state"] == "step":
+            return recovery.step(options["step"], options["detail"], options["facts"], now)
+        return recovery.end(options["state"], options["objective"], options["problem"], options["versions"], now)
+
+    module.run(action)
+
+
+if __name__ == "__main__":
+    main()
