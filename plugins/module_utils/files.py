@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 import signal
@@ -39,7 +40,7 @@ def new_file(dest: Path) -> Iterator[IO[bytes]]:
     """
     prefix, suffix = f".{dest.name}.", ".partial"
     try:
-        for left in dest.parent.glob(f"{prefix}*{suffix}"):
+        for left in dest.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
             _remove_unless_in_use(left)
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=dest.parent)
     except OSError as error:
@@ -59,8 +60,8 @@ def new_file(dest: Path) -> Iterator[IO[bytes]]:
         if error.filename is not None and Path(error.filename) not in (partial, dest):
             raise
         raise StoreError(
-            f"Cannot write {dest}: {explain(error)}. Nothing was left under this name, and a file that was there before "
-            "is untouched. Make room or choose another folder, then run this again."
+            f"Cannot write {dest}: {explain(error)}. Nothing was left under this name, and a file that was there "
+            "before is untouched. Make room or choose another folder, then run this again."
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -88,7 +89,7 @@ def write_json(dest: Path, value: Mapping[str, Any]) -> None:
 
 @contextmanager
 def reserved_json(dest: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Takes the room for a file on disk before that is fetched which must not be lost, and gives a function to write it.
+    """Takes room on disk before something is fetched that must not be lost, and gives the function that writes it.
 
     While the block runs, Ctrl-C and SIGTERM wait. A file that holds something already is never overwritten.
 

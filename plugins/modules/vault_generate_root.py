@@ -95,8 +95,8 @@ def main() -> None:
         options = module.params
         if not module.hides_output:
             raise VaultConfigError(
-                "Refused before anything was changed: the root token would be shown and logged. Set no_log: true on the "
-                "task that calls vault_generate_root."
+                "Refused before anything was changed: the root token would be shown and logged. Set no_log: true on "
+                "the task that calls vault_generate_root."
             )
         client = VaultClient(module.connection())
         wait_for([client], "unsealed" if module.check_mode else "serving", options["wait_timeout"])

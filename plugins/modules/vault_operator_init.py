@@ -124,13 +124,8 @@ def main() -> None:
             return {"changed": True, "initialized": False, "output_file": options["output_file"]}
         target = Path(options["output_file"]) if options["output_file"] else None
         with reserved_json(target) if target else nullcontext() as keep:
-            init = initialize(
-                client,
-                options["key_shares"],
-                options["key_threshold"],
-                options["pgp_keys"],
-                options["root_token_pgp_key"],
-            )
+            numbers = (options["key_shares"], options["key_threshold"])
+            init = initialize(client, *numbers, options["pgp_keys"], options["root_token_pgp_key"])
             if keep is None:
                 return {"changed": True, "initialized": True, "output_file": None, "init": init}
             keep(init)

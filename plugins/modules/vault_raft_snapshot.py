@@ -13,7 +13,7 @@ version_added: 0.1.0
 description:
   - Streams a snapshot from the leader into a temporary file beside O(dest), verifies it while it arrives, syncs it and
     only then gives it its name. Mode 0600.
-  - A manifest, C(<name>.json), is written beside it, with what the archive does not tell - cluster, Vault's version, seal.
+  - A manifest, C(<name>.json), is written beside it, with what the archive does not tell - cluster, version, seal.
   - With O(max_age) a verified snapshot that is young enough is kept, which makes the module idempotent.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:

@@ -11,8 +11,8 @@ module: vault_raft_snapshot_info
 short_description: Verify a Raft snapshot file and tell what is in it
 version_added: 0.1.0
 description:
-  - Reads a snapshot of Vault's integrated storage from its first to its last byte, checks every checksum and rule of the
-    format, and compares it with the manifest beside it where there is one. Needs no Vault.
+  - Reads a snapshot of Vault's integrated storage from its first to its last byte, checks every checksum and rule of
+    the format, and compares it with the manifest beside it where there is one. Needs no Vault.
   - A damaged file is an answer, RV(verified=false) with RV(problem). A file that is not there is a failure.
   - Who made the snapshot cannot be told from it - only the holder of the seal can check the sealed checksums.
 author: the custodes.security_dr authors (@custodes)

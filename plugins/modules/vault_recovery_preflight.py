@@ -11,8 +11,8 @@ module: vault_recovery_preflight
 short_description: Decide whether and how a Vault cluster is recovered from a snapshot
 version_added: 0.1.0
 description:
-  - Used by C(playbooks/recover-vault.yml). Asks every node, compares it with the snapshot and with what an earlier run has
-    left, and says what is to be done, or why it is refused. Changes nothing in Vault.
+  - Used by C(playbooks/recover-vault.yml). Asks every node, compares it with the snapshot and with what an earlier run
+    has left, and says what is to be done, or why it is refused. Changes nothing in Vault.
   - A target that holds data is refused unless O(confirm) is its cluster's name.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:

@@ -11,8 +11,8 @@ module: vault_recovery_record
 short_description: Keep the journal of a Vault recovery and write its record
 version_added: 0.1.0
 description:
-  - Used by C(playbooks/recover-vault.yml). Holds the lock that keeps a second recovery out, notes each step with its time
-    so that a run after a killed one goes on where that stood, and writes the record as JSON and Markdown.
+  - Used by C(playbooks/recover-vault.yml). Holds the lock that keeps a second recovery out, notes each step with its
+    time so that a run after a killed one goes on where that stood, and writes the record as JSON and Markdown.
   - The lock belongs to the running ansible-playbook and ends with it, however that ends.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
@@ -59,7 +59,7 @@ options:
   facts:
     description:
       - What a later run and the record need - C(snapshot), C(safety_snapshot), C(restore), C(checks), C(secrets),
-        C(redundant). With C(secrets), the moment counts as the one from which secrets were readable.
+        C(redundant). With C(secrets) that are all readable, the moment counts as the one from which they were.
     type: dict
     default: {}
   objective:

@@ -72,15 +72,15 @@ readable:
   sample: true
 secrets:
   description:
-    - One entry a path and node, with C(node), C(readable), C(problem), C(kind) (V(kv1), V(kv2) or V(dynamic)), C(fields), C(version) of a
-      KV version 2 secret, C(lease_duration) in seconds and C(lease_revoked) of a dynamic one.
+    - One entry a path and node, with C(node), C(readable), C(problem), C(kind) (V(kv1), V(kv2) or V(dynamic)),
+      C(fields), C(version) of a KV version 2 secret, C(lease_duration) (seconds) and C(lease_revoked) of a dynamic one.
     - C(values) is V(null) unless asked for.
   returned: success
   type: list
   elements: dict
   sample:
-    - {path: secret/dr/canary, node: "https://vault-1:8200", readable: true, problem: null, kind: kv2, fields: [marker], version: 1, values: null,
-       lease_id: null, lease_duration: null, lease_revoked: null}
+    - {path: secret/dr/canary, node: "https://vault-1:8200", readable: true, problem: null, kind: kv2,
+       fields: [marker], version: 1, values: null, lease_id: null, lease_duration: null, lease_revoked: null}
 """
 
 import time

@@ -14,7 +14,7 @@ from ..files import StoreError, explain, read_json, write_json
 
 JOURNAL = "journal.json"
 INIT = "init.json"
-"""Keys and root token of the temporary cluster; they lose their meaning with the restore, and are removed at the end."""
+"""Keys and root token of the temporary cluster: worthless once the snapshot is restored, removed at the end."""
 
 
 class Journal:

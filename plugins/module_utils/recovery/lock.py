@@ -36,14 +36,19 @@ class Holder:
 
 
 def _process(pid: int) -> tuple[int, str, str] | None:
-    """Parent, start time and command line of a process, None when it is gone."""
-    answer = subprocess.run(  # /proc would do on Linux; controllers are Macs, too
-        ["ps", "-o", "ppid=,lstart=,command=", "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "LC_ALL": "C"},
-    )
+    """Parent, start time and command line of a process, None when it is gone. Raises StoreError."""
+    try:
+        answer = subprocess.run(  # /proc would do on Linux; controllers are Macs, too
+            ["ps", "-o", "ppid=,lstart=,command=", "-p", str(pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except OSError as error:
+        raise StoreError(
+            f"Cannot run ps, which tells whose lock it is: {explain(error)}. Install it here (procps)."
+        ) from error
     words = answer.stdout.split(None, 6)
     if answer.returncode != 0 or len(words) < 7:
         return None
@@ -85,8 +90,8 @@ def acquire(directory: Path, holder: Holder) -> None:
         if other is not None and other != holder and is_alive(other):
             raise RecoveryError(
                 f"Another recovery is running: ansible-playbook with process id {other.pid} of {other.user} on "
-                f"{other.host}, since {other.started} ({path}). Two at once would destroy each other's work. Wait for it; "
-                f"if that host is gone for good, remove {path}."
+                f"{other.host}, since {other.started} ({path}). Two at once would destroy each other's work. Wait for "
+                f"it; if that host is gone for good, remove {path}."
             )
         file.seek(0)
         file.truncate()

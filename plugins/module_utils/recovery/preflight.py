@@ -17,6 +17,8 @@ cluster that holds data; only look, the restore being done."""
 ROOM = 3
 """The restored database, the uploaded snapshot and Raft's own copy of it lie side by side for a while."""
 
+NOBODY = "no node answers"
+
 STEPS = {
     INITIALIZE: ["initialise a temporary cluster on the fresh nodes", "wait until every node is a Raft peer"],
     CONTINUE: ["go on with the temporary cluster that an earlier run has initialised"],
@@ -102,6 +104,8 @@ def plan(situation: Situation) -> Plan:
     if not unreachable:
         action, refusal = _decide(situation, reachable)
         check("the target may be overwritten", [refusal] if refusal else [], None, action or "")
+    if problems:
+        action = None
     steps = [] if action is None else [*STEPS[action]]
     if action in (INITIALIZE, CONTINUE, REPLACE):
         steps.append(
@@ -109,9 +113,7 @@ def plan(situation: Situation) -> Plan:
         )
     if action is not None:
         steps += ["wait until every node serves", "read the canaries and write the record"]
-    return Plan(
-        None if problems else action, problems, checks, steps, seal_types.pop() if len(seal_types) == 1 else None
-    )
+    return Plan(action, problems, checks, steps, seal_types.pop() if len(seal_types) == 1 else None)
 
 
 def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
@@ -131,10 +133,13 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
         return VERIFY, None
     if len(sealed) == len(initialized):
         return None, (
-            f"{sealed[0]['url']} is initialised but sealed: it may hold data, and nothing can be saved from it like this. "
-            "Unseal it, or, if its data is worthless, stop Vault on every node, empty their data folders and start them."
+            f"{sealed[0]['url']} is initialised but sealed: it may hold data, and none of it can be saved "
+            "like this. Unseal it; or, if it is worthless, stop Vault on every node, empty the data folders and start."
         )
-    name = next((node["cluster_name"] for node in initialized if node["cluster_name"]), None) or "vault"
+    names = sorted({node["cluster_name"] for node in initialized if node["cluster_name"]})
+    if len(names) > 1:
+        return None, f"The nodes belong to different clusters ({', '.join(names)}): correct vault_recovery_nodes."
+    name = names[0] if names else "vault"
     if situation.confirm == name:
         return REPLACE, None
     typed = f" (vault_recovery_confirm is '{situation.confirm}')" if situation.confirm else ""
@@ -150,11 +155,11 @@ def _check_versions(check: Any, nodes: Sequence[Mapping[str, Any]], wanted: str 
         check(name, [], "the snapshot has no manifest that tells its version", "")
         return
     older = [
-        f"{node['url']} runs Vault {node['version']}, the snapshot is of {wanted}: install {wanted} or newer on it first."
+        f"{node['url']} runs Vault {node['version']}, the snapshot is of {wanted}: install that or newer first."
         for node in nodes
         if node["version"] and _version(node["version"]) < _version(wanted)
     ]
-    check(name, older, None, wanted)
+    check(name, older, None if nodes else NOBODY, wanted)
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -176,14 +181,16 @@ def _check_seal(check: Any, found: set[str], wanted: str | None) -> None:
         check(
             name,
             [
-                f"The snapshot was sealed with '{wanted}', the nodes have '{next(iter(found))}': they could not decrypt it. "
-                f"Configure a '{wanted}' seal with the same key on every node, or take a snapshot for the other seal."
+                (
+                    f"The snapshot was sealed with '{wanted}', the nodes have '{next(iter(found))}': they could not "
+                    f"decrypt it. Configure a '{wanted}' seal with the same key on every node."
+                )
             ],
             None,
             "",
         )
     else:
-        check(name, [], None, wanted)
+        check(name, [], None if found else NOBODY, wanted)
 
 
 def _check_space(check: Any, situation: Situation) -> None:

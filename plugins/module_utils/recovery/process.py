@@ -44,8 +44,8 @@ class Recovery:
         left = Journal.load(self.directory)
         if left is not None and left.data.get("nodes") != list(nodes):
             raise RecoveryError(
-                f"{self.directory} holds an unfinished recovery of other nodes ({', '.join(left.data.get('nodes', []))}). "
-                "Use another vault_recovery_directory for this cluster, or move that one's journal.json and init.json aside."
+                f"{self.directory} holds an unfinished recovery of {', '.join(left.data.get('nodes', []))}. Use "
+                "another vault_recovery_directory here, or move that one's journal.json and init.json aside."
             )
         journal = left or Journal.new(self.directory, nodes, now)
         if self.writes:
@@ -57,7 +57,8 @@ class Recovery:
         journal = self._journal(now)
         if self.writes:
             noted = dict(facts)
-            if noted.get("secrets"):
+            secrets = noted.get("secrets") or []
+            if secrets and all(secret.get("readable") for secret in secrets):
                 noted.setdefault(
                     "readable_at", journal.data.get("readable_at") or now.isoformat(timespec="milliseconds")
                 )
@@ -69,7 +70,7 @@ class Recovery:
     def end(
         self, state: str, objective: float, problem: str | None, versions: Mapping[str, Any], now: datetime
     ) -> dict[str, Any]:
-        """Writes the record and gives the lock back; what a next run needs stays unless all is done. Raises StoreError."""
+        """Writes the record and gives the lock back; unless all is done, the journal stays. Raises StoreError."""
         journal = self._journal(now)
         status = RECOVERED if state == "finished" else FAILED
         record = build_record(journal, status, objective, problem, now, versions)

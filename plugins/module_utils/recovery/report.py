@@ -72,9 +72,10 @@ def duration(seconds: float | None) -> str:
 
 
 def _verdicts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    snapshot = record["snapshot"]
     rows = [
         ("Status", record["status"] + (f": {record['problem']}" if record["problem"] else "")),
-        ("Snapshot", f"{record['snapshot']['path']}, taken {record['snapshot']['taken_at']}"),
+        ("Snapshot", "{path}, taken {taken_at}".format(**snapshot) if snapshot["path"] else "none was chosen"),
         ("Data lost at most (RPO)", duration(record["rpo_seconds"])),
     ]
     met = {None: "", True: ", met", False: ", MISSED"}[record["rto_met"]]

@@ -69,13 +69,17 @@ def survey(
     )
     if decision.problems:
         raise RecoveryError("The recovery is refused, nothing was changed:\n- " + "\n- ".join(decision.problems))
-    if decision.action == INITIALIZE and root_token and writes:
-        _set_aside(init_file)
+    if decision.action == INITIALIZE and writes:
+        if root_token:
+            _set_aside(init_file)
+        if journal and journal.data.pop("restore", None):
+            # It was of nodes that are gone: a run that follows must not take these for restored.
+            journal.note()
     return {"changed": False, **decision.to_dict(), "init_file": str(init_file)}
 
 
 def _root_token(init_file: Path) -> str | None:
-    """The temporary cluster's root token; None where none was written, be it that a killed run only made room for it."""
+    """The temporary cluster's root token; None where none was written, or a killed run only made room for it."""
     try:
         if not init_file.read_text(encoding="utf-8").strip():
             return None

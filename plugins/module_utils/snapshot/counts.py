@@ -5,7 +5,8 @@
 
 Source of the format: Vault's ``physical/raft/fsm.go`` (``writeTo``) and ``physical/raft/varint.go``. Every entry is a
 uvarint length and a protobuf ``StorageEntry`` with ``string key = 1`` and ``bytes value = 2``; an empty value is left
-out, other fields are never written. Keys are readable, values are encrypted by Vault's barrier.
+out. Other fields are never written; one that follows the value is passed over. Keys are readable, values are encrypted
+by Vault's barrier.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class EntryCounter:
                             value += 1
                         else:
                             value_length, value = self._uvarint(data, key_end + 1, start)
-                    if data[key_end] != _VALUE_TAG or value + value_length != stop:
+                    if data[key_end] != _VALUE_TAG or value + value_length > stop:
                         raise self._malformed(start, "is not a key and a value that fill it")
                 elif key_end > length:
                     raise IndexError  # noqa: TRY301

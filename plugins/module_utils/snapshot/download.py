@@ -18,7 +18,7 @@ from ..vault.health import read_health
 from .archive import SnapshotInfo, SnapshotReader
 from .errors import SnapshotCorruptError, SnapshotError
 from .library import newest_verified
-from .manifest import Origin, read_manifest, write_manifest
+from .manifest import Origin, check_manifest, read_manifest, write_manifest
 
 SNAPSHOT_API = "sys/storage/raft/snapshot"
 
@@ -64,12 +64,14 @@ def find_young(dest: Path, max_age: timedelta, now: datetime) -> Taken | None:
         return None
     try:
         choice = newest_verified(str(dest))
-    except SnapshotError:
+        path = Path(choice.path)
+        manifest = read_manifest(path)
+        check_manifest(path, choice.info, manifest)
+    except (SnapshotError, StoreError):
         return None
     if now - choice.taken_at > max_age:
         return None
-    path = Path(choice.path)
-    return Taken(path, choice.info, read_manifest(path) or {}, choice.taken_at, 0.0, True)
+    return Taken(path, choice.info, manifest or {}, choice.taken_at, 0.0, True)
 
 
 def take(
@@ -104,8 +106,8 @@ def take(
             info = reader.finish()
     except SnapshotCorruptError as error:
         raise SnapshotCorruptError(
-            f"The snapshot from {leader.connection.url} did not arrive whole: {error} Nothing was kept; a snapshot that "
-            "was there before is untouched. Look at the leader's log for this moment, then run this again."
+            f"The snapshot from {leader.connection.url} did not arrive whole: {error}. Nothing was kept; a snapshot "
+            "that was there before is untouched. Look at the leader's log for this moment, then run this again."
         ) from error
     try:
         manifest = write_manifest(path, info, origin, taken_at)

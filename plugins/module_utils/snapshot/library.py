@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .archive import SnapshotInfo, verify_file
-from .errors import SnapshotCorruptError, SnapshotError
+from .errors import SnapshotError
 
 SUFFIX = ".snap"
 
@@ -54,7 +54,7 @@ def newest_verified(path: str, candidates: int = 1, verify: Callable[[str], Snap
     for taken, file in found[: max(candidates, 1)]:
         try:
             info = verify(str(file))
-        except SnapshotCorruptError as exc:
+        except SnapshotError as exc:
             rejected.append((str(file), str(exc)))
         except OSError as exc:
             rejected.append((str(file), f"{file} cannot be read: {exc.strerror or exc}"))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The manifest beside a snapshot, ``<name>.json``: what the archive itself does not tell, its values being encrypted."""
+"""The manifest beside a snapshot, ``<name>.json``: what the archive does not tell, its values being encrypted."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ def check_manifest(snapshot: Path, info: SnapshotInfo, manifest: Mapping[str, An
         raise SnapshotMismatchError(
             f"{snapshot} is an intact snapshot, but not the one that {manifest_path(snapshot).name} describes "
             f"(sha256 {info.sha256}, index {info.index}; expected {manifest.get('sha256')}, index "
-            f"{manifest.get('index')}). One of them was replaced: restore the right pair, or remove the manifest if you "
-            "trust the file."
+            f"{manifest.get('index')}). One of them was replaced: restore the right pair, or remove the manifest if "
+            "you trust the file."
         )

@@ -92,7 +92,7 @@ def restore(
             leader.upload(SNAPSHOT_API + ("-force" if force else ""), file, upload_timeout)
     except VaultApiError as error:
         hint = ""
-        if "snapshot-force" in str(error):
+        if "snapshot-force" in " ".join(error.errors):
             hint = " If it is meant to come from another cluster or seal, set force."
         raise VaultApiError(f"The leader refused the snapshot: {error}{hint}", error.status, error.errors) from error
     except VaultUnreachableError as error:
@@ -131,20 +131,22 @@ def _wait_reloaded(
         if now.sealed:
             return True
         if not now.reachable:
-            problem = now.problem or problem
+            problem = (now.problem or problem).rstrip(".")
         elif now.http_status == 200 and (now.raft_applied_index is None or _passed(now, before)):
             return False
         else:
             problem = f"it is {now.state}, raft index {now.raft_applied_index}"
-            moved_to = None if now.is_leader else now.leader_address
+            # While it reloads it may name itself and yet not say that it leads.
+            elsewhere = not now.is_leader and now.leader_address != before.leader_address
+            moved_to = now.leader_address if elsewhere else None
         if monotonic() >= deadline or moved_to:
             break
         sleep(0.1)
     if moved_to:
         raise VaultUnreachableError(
             f"The leadership went from {leader.connection.url} to {moved_to} while the snapshot was being applied: "
-            "whether the new leader has it is not known. Read a secret that only the snapshot has, and restore again if "
-            "it is missing."
+            "whether the new leader has it is not known. Read a secret that only the snapshot has, and restore again "
+            "if it is missing."
         )
     raise VaultUnreachableError(
         f"{leader.connection.url} took the snapshot but has not reloaded after {timeout:g} s: {problem}. Look at its "

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Vault's auth methods: what each needs, and its login through hvac. Source: Vault's API documentation, "Auth methods"."""
+"""Vault's auth methods: what each needs, and its login through hvac. Source: Vault's API documentation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _cert(client: VaultClient, options: Options) -> None:
     # The transport already presents the certificate, on every request to every node.
     mount = options.get("mount_point") or "cert"
     body = {"name": options["role_id"]} if options.get("role_id") else {}
-    client.token = client.request("POST", f"auth/{mount}/login", json=body)["auth"]["client_token"]
+    client.hvac.adapter.login(f"/v1/auth/{mount}/login", json=body)
 
 
 def _aws_iam(client: VaultClient, options: Options) -> None:
@@ -68,7 +68,7 @@ def _aws_iam(client: VaultClient, options: Options) -> None:
 
 def _aws_credentials(profile: Optional[str]) -> tuple[str, str, Optional[str]]:
     try:
-        import boto3
+        import boto3  # noqa: PLC0415 - only this method needs it
     except ImportError as error:
         raise VaultConfigError(
             "auth_method aws_iam needs boto3 to find AWS credentials; install it, or give aws_access_key and "
@@ -154,7 +154,7 @@ def authenticate(client: VaultClient, options: Options, environment: Mapping[str
     try:
         METHODS[method][1](client, options)
     except (VaultPermissionError, VaultApiError) as error:
-        mount = options.get("mount_point") or method
+        mount = options.get("mount_point") or method.replace("aws_iam", "aws")
         raise VaultAuthError(
             f"Login with auth_method {method} (mount {mount}) was refused: {error} Check the credentials and their "
             "expiry, and that the method is enabled at this mount."

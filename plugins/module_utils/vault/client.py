@@ -13,12 +13,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Union
 from urllib.parse import urlsplit
 
-from .errors import VaultConfigError, VaultError, VaultSealedError, VaultUnreachableError
+from .errors import VaultAuthError, VaultConfigError, VaultError, VaultSealedError, VaultUnreachableError
 from .failures import from_exception, from_response, is_transient
 
 try:
@@ -69,8 +69,10 @@ class Connection:
         except ValueError:
             port_is_valid = False
         if not port_is_valid or parts.scheme not in ("http", "https") or not parts.hostname:
+            # What is before an @ may be a password.
             raise VaultConfigError(
-                f"'{self.url}' is not the address of a Vault server. Give url (or VAULT_ADDR) as https://HOST:PORT."
+                f"'{self.url.rpartition('@')[2]}' is not the address of a Vault server. Give url (or VAULT_ADDR) as "
+                "https://HOST:PORT."
             )
         if parts.username or parts.password or parts.query or parts.fragment:
             raise VaultConfigError(
@@ -94,7 +96,7 @@ class Connection:
         return self.ca_cert or os.environ.get("REQUESTS_CA_BUNDLE") or True
 
 
-class _Transport(JSONAdapter):  # type: ignore[misc]
+class _Transport(JSONAdapter):
     """hvac's adapter with our rules for retries, redirects and errors."""
 
     def __init__(self, connection: Connection, sleep: Callable[[float], None], session: Any = None) -> None:
@@ -130,9 +132,12 @@ class _Transport(JSONAdapter):  # type: ignore[misc]
             attempt += 1
             left = self._retries - attempt + 1
             try:
-                response = RawAdapter.request(self, method, url, raise_exception=False, **kwargs)
+                response: requests.Response = RawAdapter.request(self, method, url, raise_exception=False, **kwargs)
+                if response.status_code >= 300:
+                    _ = response.content  # read where a connection that breaks off is told from a bug
             except (requests.RequestException, OSError) as caught:
-                error, never_sent = from_exception(caught, method, self.base_uri, url, self._kwargs["timeout"])
+                timeout = kwargs.get("timeout", self._kwargs["timeout"])
+                error, never_sent = from_exception(caught, method, self.base_uri, url, timeout)
                 repeatable = isinstance(error, VaultUnreachableError) and is_transient(caught)
                 if left <= 0 or not repeatable or not (never_sent or method in SAFE_METHODS):
                     raise error from caught
@@ -163,6 +168,17 @@ class _Transport(JSONAdapter):  # type: ignore[misc]
             except ValueError:
                 pass
         return response
+
+    def get_login_token(self, response: Any) -> str:
+        """hvac's way from a login's answer to the token. Raises VaultAuthError."""
+        auth = response.get("auth") if isinstance(response, dict) else None
+        token = (auth or {}).get("client_token")
+        if not token:
+            raise VaultAuthError(
+                f"The login at {self.base_uri} was answered with no token. Either the method asks for a second factor, "
+                "which nobody can give here: use another method; or the address is not that of a Vault server."
+            )
+        return str(token)
 
 
 class VaultClient:
@@ -309,8 +325,6 @@ class VaultClient:
     def logout(self) -> None:
         """Revokes the token when a login of ours made it. A failure is none of the caller's business: it expires."""
         if self.owns_token and self.token:
-            try:
+            with suppress(VaultError):
                 self.request("POST", "auth/token/revoke-self")
-            except VaultError:
-                pass
             self.token, self.owns_token = None, False

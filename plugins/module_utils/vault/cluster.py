@@ -56,8 +56,10 @@ class ClusterState:
 def read_cluster(clients: Sequence[VaultClient], goal: Optional[str] = None) -> ClusterState:
     """Asks all nodes side by side; the raft peers and autopilot only where the goal or a token asks for them.
 
-    Raises VaultConfigError when an address or the CA is wrong.
+    Raises VaultConfigError when there is no node, or an address or the CA is wrong.
     """
+    if not clients:
+        raise VaultConfigError("No node is named: give nodes the addresses of all nodes of the cluster.")
     with ThreadPoolExecutor(max_workers=min(16, len(clients))) as pool:
         nodes = list(pool.map(read_health, clients))
     state = ClusterState(nodes)
@@ -130,7 +132,7 @@ def wait_for(
             return state
         if monotonic() >= deadline:
             raise VaultUnreachableError(
-                f"The cluster is not {goal} after {timeout:g} s: {'; '.join(state.waiting_for)}. "
+                f"The cluster is not {goal} after {timeout:g} s: {'; '.join(state.waiting_for).rstrip('.')}. "
                 "Look at the logs of these nodes, then run this again: it goes on from where it is."
             )
         sleep(interval)

@@ -41,7 +41,14 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def is_transient(error: BaseException) -> bool:
     """True for a failure that may be gone in a second; a timeout has already cost the time that was allowed."""
-    return not any(isinstance(cause, (exceptions.Timeout, urllib3_exceptions.TimeoutError)) for cause in _causes(error))
+    return not any(_is_timeout(cause) for cause in _causes(error))
+
+
+def _is_timeout(cause: BaseException) -> bool:
+    # To urllib3 a connection that was refused is a kind of connect timeout.
+    return isinstance(
+        cause, (exceptions.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)
+    ) and not isinstance(cause, urllib3_exceptions.NewConnectionError)
 
 
 def from_exception(
@@ -59,36 +66,47 @@ def from_exception(
 
     if "CERTIFICATE_VERIFY_FAILED" in texts or "certificate verify failed" in texts:
         return VaultConfigError(f"{where}: {_certificate_problem(texts)}"), True
+    if any(mark in texts for mark in ("invalid path:", "NO_CERTIFICATE_OR_CRL")):
+        return VaultConfigError(f"{where}: the CA bundle holds no certificate in PEM form. Check ca_cert."), True
     if isinstance(error, exceptions.SSLError) or any(isinstance(c, urllib3_exceptions.SSLError) for c in causes):
         if any(mark in texts for mark in ("WRONG_VERSION_NUMBER", "record layer failure", "UNKNOWN_PROTOCOL")):
             return VaultConfigError(
                 f"{where}: the server does not speak TLS on this port. Use http:// if that is meant, or the right port."
             ), True
-        return VaultUnreachableError(f"{where}: the TLS handshake failed ({_innermost(causes)})."), True
-    if any(mark in texts for mark in ("could not find a suitable TLS CA", "invalid path:", "NO_CERTIFICATE_OR_CRL")):
-        return VaultConfigError(f"{where}: the CA bundle holds no certificate in PEM form. Check ca_cert."), True
+        # It may have broken off with the request on its way: nothing tells this from a failed handshake.
+        return VaultUnreachableError(f"{where}: the TLS connection failed ({_innermost(causes)})."), False
     if isinstance(error, (exceptions.InvalidURL, exceptions.MissingSchema, exceptions.InvalidSchema)):
         return VaultConfigError(f"{where}: this is no valid address. Give url as https://HOST:PORT."), True
     if any(isinstance(cause, socket.gaierror) for cause in causes) or "NameResolution" in texts:
         return VaultUnreachableError(
             f"{where}: the host name cannot be resolved. Check DNS, or use an IP address."
         ), True
-    if any(isinstance(cause, (exceptions.ConnectTimeout, urllib3_exceptions.ConnectTimeoutError)) for cause in causes):
-        return VaultUnreachableError(
-            f"{where}: no connection within {connect:g} s. Check that the host is up and no firewall drops the packets."
-        ), True
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return VaultUnreachableError(
             f"{where}: connection refused. Vault is not running there, or listens on another port."
         ), True
-    if any(isinstance(c, (exceptions.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)) for c in causes):
+    if any(isinstance(cause, urllib3_exceptions.NewConnectionError) for cause in causes):
         return VaultUnreachableError(
-            f"{where}: connected, then no answer for {read:g} s. The server hangs or is overloaded; raise timeout if it "
-            "is only slow."
+            f"{where}: no connection ({_innermost(causes)}). Check that the host is up and can be reached from here."
+        ), True
+    if any(isinstance(cause, (exceptions.ConnectTimeout, urllib3_exceptions.ConnectTimeoutError)) for cause in causes):
+        return VaultUnreachableError(
+            f"{where}: no connection within {connect:g} s. Check that the host is up and no firewall drops the packets."
+        ), True
+    # The handshake has the time of the connect, though requests calls this a read timeout.
+    if "handshake operation timed out" in texts:
+        return VaultUnreachableError(
+            f"{where}: connected, then no TLS handshake within {connect:g} s. The server hangs, or speaks no TLS on "
+            "this port."
+        ), True
+    if any(_is_timeout(cause) for cause in causes):
+        return VaultUnreachableError(
+            f"{where}: connected, then no answer for {read:g} s. The server hangs or is overloaded; raise timeout if "
+            "it is only slow."
         ), False
     return VaultUnreachableError(
         f"{where}: the connection broke off ({_innermost(causes)}). Look at the server's log for this moment."
-    ), any(isinstance(cause, urllib3_exceptions.NewConnectionError) for cause in causes)
+    ), False
 
 
 def _certificate_problem(texts: str) -> str:
@@ -110,7 +128,7 @@ def _innermost(causes: list[BaseException]) -> str:
 
 
 def from_response(response: Response, method: str, base: str, path: str) -> VaultError:
-    """The error for an answer that is none of 2xx. Vault's own messages are quoted; a body that is not Vault's is not."""
+    """The error for an answer that is none of 2xx. Only Vault's own messages are quoted."""
     status = response.status_code
     where = f"{method} {path.replace('/v1/', '', 1)} at {base}"
     try:
@@ -129,7 +147,7 @@ def from_response(response: Response, method: str, base: str, path: str) -> Vaul
             status,
             errors,
         )
-    if status == 503 and ("sealed" in said or not errors):
+    if status == 503 and "sealed" in said:
         return VaultSealedError(f"{where}: Vault is sealed. Unseal the node, or restore access to its KMS key.")
     if status == 403:
         if "invalid token" in said or "bad token" in said:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Optional
 
 from .client import VaultClient
@@ -116,8 +117,8 @@ def unseal(
             status = client.request("PUT", "sys/unseal", json={"key": share, "migrate": migrate})
         except VaultApiError as error:
             raise VaultConfigError(
-                f"{client.connection.url} refused key share {number} of {len(key_shares)} ({_reason(error)}). Check that "
-                "the shares are this cluster's, enough of them, each given once, and of the seal that the node has now."
+                f"{client.connection.url} refused key share {number} of {len(key_shares)} ({_reason(error)}). Check "
+                "that they are this cluster's, enough of them, each given once, and of the seal that the node has."
             ) from None
         if not status.get("sealed"):
             break
@@ -157,8 +158,8 @@ def generate_root(client: VaultClient, key_shares: Sequence[str], cancel_existin
                 )
             except VaultApiError as error:
                 raise VaultConfigError(
-                    f"{client.connection.url} refused key share {number} of {len(key_shares)} ({_reason(error)}). Check "
-                    "that they are the cluster's recovery shares (with an auto-unseal) or unseal shares (with Shamir)."
+                    f"{client.connection.url} refused key share {number} of {len(key_shares)} ({_reason(error)}). "
+                    "Check that they are the recovery shares (with an auto-unseal) or unseal shares (with Shamir)."
                 ) from None
             if answer.get("complete"):
                 break
@@ -169,10 +170,8 @@ def generate_root(client: VaultClient, key_shares: Sequence[str], cancel_existin
             )
     except VaultError:
         # The attempt would stand in the next one's way.
-        try:
+        with suppress(VaultError):
             client.request("DELETE", "sys/generate-root/attempt")
-        except VaultError:
-            pass
         raise
     encoded = answer.get("encoded_token") or answer.get("encoded_root_token") or ""
     return _decode(str(encoded), str(attempt.get("otp") or ""))

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# What an operator with the vault CLI would write: the other side of benchmarks/recover.py.
+set -euo pipefail
+
+read -ra nodes <<<"$NODES"
+read -ra canaries <<<"$CANARIES"
+export VAULT_ADDR=${nodes[0]}
+umask 077
+
+vault operator raft snapshot inspect "$SNAPSHOT" >/dev/null
+
+vault operator init -format=json -recovery-shares=1 -recovery-threshold=1 >"$WORK/init.json"
+VAULT_TOKEN=$(sed -n 's/.*"root_token": "\(.*\)".*/\1/p' "$WORK/init.json")
+export VAULT_TOKEN
+
+until [ "$(vault operator raft list-peers 2>/dev/null | grep -cE 'leader|follower')" -eq ${#nodes[@]} ]; do
+  sleep 1
+done
+
+vault operator raft snapshot restore -force "$SNAPSHOT" >/dev/null
+unset VAULT_TOKEN
+
+for node in "${nodes[@]}"; do
+  export VAULT_ADDR=$node
+  until VAULT_TOKEN=$(vault write -field=token auth/approle/login role_id="$ROLE_ID" secret_id=@"$SECRET_ID_FILE" 2>/dev/null); do
+    sleep 1
+  done
+  export VAULT_TOKEN
+  for canary in "${canaries[@]}"; do
+    until vault kv get "$canary" >/dev/null 2>&1; do sleep 1; done
+  done
+  unset VAULT_TOKEN
+done

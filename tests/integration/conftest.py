@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One lab, and in it one cluster that is only read, for all the tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from integration.run_ansible import Ansible
+from lab import Lab
+from lab.seed import Seed, seed
+from lab.vault import VaultCluster
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    with Lab() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster(lab: Lab) -> VaultCluster:
+    """Three nodes, unsealed by KMS, three voters. Nothing in it is changed or killed: others read it too."""
+    cluster = lab.cluster("shared")
+    cluster.initialize()
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def seeded(lab: Lab, cluster: VaultCluster) -> Seed:
+    """What the shared cluster holds."""
+    return seed(cluster, lab.postgres)
+
+
+@pytest.fixture
+def ansible(tmp_path: Path) -> Ansible:
+    """Runs tasks through ansible-playbook, with a home folder of the test's own."""
+    home = tmp_path / "ansible-home"
+    home.mkdir(mode=0o700)
+    return Ansible(home)

@@ -1,0 +1,27 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real servers on loopback for the integration tests, the benchmarks and `make demo`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .lab import Lab
+    from .processes import LabError
+
+__all__ = ["Lab", "LabError"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the servers' side only when it is asked for: `lab.archives` and `python -m lab.binaries` need none of it."""
+    if name == "Lab":
+        from .lab import Lab
+
+        return Lab
+    if name == "LabError":
+        from .processes import LabError
+
+        return LabError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cloud that Vault and the snapshots need, S3 and KMS, served on loopback by moto."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+import requests
+from botocore.config import Config
+
+from .processes import Server, free_port
+
+_REGION = "eu-central-1"
+
+
+class Moto(Server):
+    """S3 and KMS over HTTP. Their state is in memory: buckets and keys end with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self.region = _REGION
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        super().__init__("moto", command, folder, ready=self._answers)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What an AWS client needs to talk to this cloud and to no other."""
+        return {
+            "AWS_ACCESS_KEY_ID": "lab",
+            "AWS_SECRET_ACCESS_KEY": "lab-secret",
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def create_kms_key(self) -> str:
+        """Make a symmetric key and return its id."""
+        return str(self._client("kms").create_key(Description="custodes lab")["KeyMetadata"]["KeyId"])
+
+    @cached_property
+    def key_id(self) -> str:
+        """One key, made when it is first asked for, that clusters share unless they are given another."""
+        return self.create_kms_key()
+
+    def create_bucket(self, name: str, *, versioned: bool = False) -> str:
+        """Make an S3 bucket and return its name."""
+        s3 = self.s3()
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": self.region})
+        if versioned:
+            s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        return name
+
+    def s3(self) -> Any:
+        """A boto3 S3 client of this cloud."""
+        return self._client("s3")
+
+    def _client(self, service: str) -> Any:
+        return boto3.session.Session().client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            config=Config(proxies={}, retries={"max_attempts": 1}),
+        )
+
+    def _answers(self) -> bool:
+        with requests.Session() as session:
+            session.trust_env = False
+            try:
+                return session.get(f"{self.endpoint}/moto-api/data.json", timeout=2).ok
+            except requests.RequestException:
+                return False

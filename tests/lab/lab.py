@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One folder, one authority, and the servers that a test or a demo asks for, stopped in reverse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from .cloud import Moto
+from .pki import Authority
+from .postgres import Postgres
+from .vault import VaultCluster
+
+
+class Lab:
+    """Context manager that owns one temporary folder (mode 0700) and everything that runs out of it.
+
+    The folder goes when the lab ends, unless `keep` is set, or the lab ends by an exception while LAB_KEEP is set in
+    the environment.
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        self.keep = keep
+        self.folder = Path(tempfile.mkdtemp(prefix="custodes-lab-"))
+        self._stops: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.keep = self.keep or (kind is not None and bool(os.environ.get("LAB_KEEP")))
+        self.stop()
+
+    @cached_property
+    def authority(self) -> Authority:
+        """The authority that every server of this lab has its certificate from."""
+        return Authority(self.folder / "pki")
+
+    @cached_property
+    def moto(self) -> Moto:
+        """S3 and KMS, started when first asked for."""
+        moto = Moto(self.folder / "moto")
+        self._stops.append(moto.stop)
+        moto.start()
+        return moto
+
+    @cached_property
+    def postgres(self) -> Postgres:
+        """PostgreSQL, started when first asked for."""
+        postgres = Postgres(self.folder / "postgres")
+        self._stops.append(postgres.stop)
+        postgres.start()
+        return postgres
+
+    def cluster(
+        self, name: str = "vault", *, nodes: int = 3, awskms: bool = True, key_id: str | None = None
+    ) -> VaultCluster:
+        """Start a Vault cluster that is not initialised yet, sealed by this lab's KMS or by Shamir shares."""
+        cluster = VaultCluster(
+            self.folder / name,
+            self.authority,
+            nodes=nodes,
+            kms=self.moto if awskms else None,
+            key_id=key_id,
+            name=name,
+        )
+        self._stops.append(cluster.stop)
+        cluster.start()
+        return cluster
+
+    def inventory(self, cluster: VaultCluster) -> Path:
+        """Write an Ansible inventory in which the cluster's nodes are hosts of the group `vault`."""
+        hosts = {f"vault-{number}": {"vault_api_addr": url} for number, url in enumerate(cluster.addresses, start=1)}
+        nodes = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+        groups = {
+            # The play that recovers runs on localhost, which is in no group but this one.
+            "all": {"vars": {"vault_recovery_ca_cert": str(cluster.ca_file)}},
+            "vault": {"hosts": hosts, "vars": nodes},
+        }
+        file = cluster.folder / "inventory.json"
+        file.write_text(json.dumps(groups, indent=2) + "\n")
+        return file
+
+    def stop(self) -> None:
+        """Stop every server, last started first, and remove the folder."""
+        while self._stops:
+            self._stops.pop()()
+        if not self.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)

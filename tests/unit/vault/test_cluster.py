@@ -1,0 +1,165 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What keeps a cluster from a goal, and how long that is waited for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import (
+    GOALS,
+    ClusterState,
+    missing_for,
+    read_cluster,
+    wait_for,
+)
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
+    VaultConfigError,
+    VaultUnreachableError,
+)
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health import NodeHealth
+from unit.vault.fake import OTHER, THIRD, URL, Answer, Clock, FakeVault, Seen, down, errors, node
+
+NODES = (URL, OTHER, THIRD)
+ACTIVE = NodeHealth(URL, True, None, 200, "active", True, False, leader_address=URL, is_leader=True)
+STANDBY = NodeHealth(OTHER, True, None, 429, "standby", True, False, leader_address=URL, is_leader=False)
+SEALED = NodeHealth(THIRD, True, None, 503, "sealed", True, True)
+FRESH = NodeHealth(THIRD, True, None, 501, "not initialised", False, True)
+DEAD = NodeHealth(THIRD, False, "https://vault-3:8200: connection refused.")
+PEER = {"node_id": "n", "address": "a", "voter": True, "leader": False}
+
+
+def autopilot(healthy: bool = True, voters: int = 3, tolerance: int | None = 1) -> dict[str, Any]:
+    return {"healthy": healthy, "failure_tolerance": tolerance, "voters": [f"n{n}" for n in range(voters)]}
+
+
+GOOD = ClusterState([ACTIVE, STANDBY, replace(STANDBY, url=THIRD)], [PEER] * 3, autopilot())
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_a_good_cluster_lacks_nothing(goal: str) -> None:
+    assert missing_for(GOOD, goal) == []
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_a_dead_node_is_what_every_goal_lacks(goal: str) -> None:
+    assert missing_for(replace(GOOD, nodes=[ACTIVE, STANDBY, DEAD]), goal) == [DEAD.problem]
+
+
+@pytest.mark.parametrize(
+    ("goal", "change", "said"),
+    [
+        ("joined", {"peers": [PEER] * 2}, "2 of 3 nodes are raft peers"),
+        ("joined", {"peers": None}, "no leader tells"),
+        ("unsealed", {"nodes": [ACTIVE, STANDBY, SEALED]}, f"{THIRD} is sealed"),
+        ("unsealed", {"nodes": [ACTIVE, STANDBY, FRESH]}, f"{THIRD} is not initialised"),
+        ("serving", {"nodes": [ACTIVE, STANDBY, SEALED]}, f"{THIRD} is sealed"),
+        ("serving", {"nodes": [ACTIVE, replace(STANDBY, leader_address=None)]}, f"{OTHER} is standby, leader None"),
+        ("serving", {"nodes": [ACTIVE, replace(ACTIVE, url=OTHER, leader_address=OTHER)]}, "do not agree on one leader"),
+        ("serving", {"nodes": [STANDBY, replace(STANDBY, url=THIRD)]}, "no node says that it is active"),
+        ("redundant", {"nodes": [ACTIVE, STANDBY, SEALED]}, f"{THIRD} is sealed"),
+        ("redundant", {"autopilot": None}, "autopilot's state cannot be read"),
+        ("redundant", {"autopilot": autopilot(healthy=False)}, "healthy False, 3 voters"),
+        ("redundant", {"autopilot": autopilot(voters=2)}, "2 voters"),
+        ("redundant", {"autopilot": autopilot(tolerance=0)}, "failure tolerance 0"),
+        ("redundant", {"autopilot": autopilot(tolerance=None)}, "failure tolerance 0"),
+    ],
+)
+def test_what_is_missing(goal: str, change: dict[str, Any], said: str) -> None:
+    (reason,) = missing_for(replace(GOOD, **change), goal)
+    assert said in reason
+
+
+@pytest.mark.parametrize(
+    ("goal", "change"),
+    [
+        ("reachable", {"nodes": [SEALED, FRESH], "peers": None, "autopilot": None}),
+        ("joined", {"nodes": [ACTIVE, SEALED, FRESH]}),
+        ("unsealed", {"nodes": [replace(STANDBY, leader_address=None)], "peers": None}),
+        ("serving", {"peers": None, "autopilot": None}),
+        # One node, or two, cannot bear a loss by their number.
+        ("redundant", {"nodes": [ACTIVE], "autopilot": autopilot(voters=1, tolerance=0)}),
+    ],
+)
+def test_what_is_enough(goal: str, change: dict[str, Any]) -> None:
+    assert missing_for(replace(GOOD, **change), goal) == []
+
+
+class TestReading:
+    def test_all_nodes_in_the_order_asked(self, vault: FakeVault) -> None:
+        node(vault, URL, 429, leader=OTHER)
+        node(vault, OTHER, 200)
+        down(vault, THIRD)
+        state = read_cluster([vault.client(url) for url in NODES])
+        assert [one.http_status for one in state.nodes] == [429, 200, None]
+        assert state.leader_address == OTHER
+        assert (state.peers, state.autopilot, state.waiting_for) == (None, None, [])
+
+    def test_the_leader_is_asked_for_its_peers_by_a_token(self, vault: FakeVault) -> None:
+        node(vault, URL, 429, leader=OTHER)
+        node(vault, OTHER, 200)
+        vault.on("GET", "sys/storage/raft/configuration", {"data": {"config": {"servers": [PEER]}}}, at=OTHER)
+        vault.on("GET", "sys/storage/raft/autopilot/state", {"data": autopilot()}, at=OTHER)
+        vault.on("GET", "sys/storage/raft/autopilot/state", errors(), 404, at=URL)
+        state = read_cluster([vault.client(url, "hvs.t") for url in (URL, OTHER)], "joined")
+        assert state.peers == [PEER]
+        assert state.waiting_for == ["1 of 2 nodes are raft peers"]
+        assert state.to_dict()["autopilot"]["failure_tolerance"] == 1
+
+    def test_a_token_that_may_not_is_no_failure(self, vault: FakeVault) -> None:
+        node(vault, URL, 200)
+        for path in ("configuration", "autopilot/state"):
+            vault.on("GET", f"sys/storage/raft/{path}", errors("permission denied"), 403)
+        state = read_cluster([vault.client(token="hvs.t")])
+        assert (state.peers, state.autopilot) == (None, None)
+
+    def test_no_node_named(self) -> None:
+        with pytest.raises(VaultConfigError, match="nodes"):
+            read_cluster([])
+
+
+class TestWaiting:
+    def wait(self, vault: FakeVault, clock: Clock, goal: str, timeout: float, *urls: str) -> ClusterState:
+        clients = [vault.client(url) for url in urls or (URL,)]
+        return wait_for(clients, goal, timeout, 0.5, clock.sleep, clock.monotonic)
+
+    def test_until_it_is_there(self, vault: FakeVault, clock: Clock) -> None:
+        node(vault, URL, 503)
+
+        def wake(seen: Seen) -> Answer:
+            node(vault, URL, 200)
+            return Answer(503, {"initialized": True, "sealed": True})
+
+        vault.clear("GET", "sys/health", URL)
+        vault.on("GET", "sys/health", {"sealed": True}, 503, at=URL).on("GET", "sys/health", call=wake, at=URL)
+        assert self.wait(vault, clock, "serving", 10).waiting_for == []
+        assert clock.slept == [0.5, 0.5]
+
+    def test_not_at_all_when_it_is_there(self, vault: FakeVault, clock: Clock) -> None:
+        node(vault, URL, 200)
+        self.wait(vault, clock, "serving", 0)
+        assert clock.slept == []
+
+    def test_not_for_ever(self, vault: FakeVault, clock: Clock) -> None:
+        node(vault, URL, 200)
+        node(vault, OTHER, 503)
+        with pytest.raises(VaultUnreachableError) as caught:
+            self.wait(vault, clock, "serving", 2, URL, OTHER)
+        assert f"not serving after 2 s: {OTHER} is sealed. " in str(caught.value)
+        assert sum(clock.slept) == 2
+
+    def test_zero_looks_once(self, vault: FakeVault, clock: Clock) -> None:
+        node(vault, URL, 503)
+        with pytest.raises(VaultUnreachableError):
+            self.wait(vault, clock, "unsealed", 0)
+        assert clock.slept == []
+        assert len(vault.sent("GET", "sys/health")) == 1
+
+    def test_not_for_what_waiting_does_not_mend(self, vault: FakeVault, clock: Clock) -> None:
+        vault.on("GET", "sys/health", b"Client sent an HTTP request to an HTTPS server.\n", 400)
+        with pytest.raises(VaultConfigError):
+            self.wait(vault, clock, "reachable", 60, "http://vault-1:8200")
+        assert clock.slept == []

@@ -1,0 +1,254 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Initialise, unseal, generate a root token; and that no key share is ever in a message."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault import operator
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
+    VaultApiError,
+    VaultConfigError,
+    VaultUnreachableError,
+)
+from unit.vault.fake import SEAL, Answer, Clock, FakeVault, Seen, errors, refused, silent
+
+SHARES = ["shareOne", "shareTwo", "shareThree"]
+
+# As Vault 1.21.0 answered, and `vault operator generate-root -decode` read it.
+OTP = "PGjqNOjPhIXaCNe2sTWdbNqU22ZU"
+ENCODED = "ODEZXyQMCwdbI2ATMTwAUBQbNjIpeDcEcAcyGg"
+ROOT = "hvs.jCaW3j8rrrebgOaVK6FQB5hO"
+
+
+def holds_no_share(error: BaseException) -> bool:
+    """Whether neither the message nor the traceback, as Ansible would show them, tells a share."""
+    shown = "".join(traceback.format_exception(error)) + str(error)
+    return not any(share in shown.replace("SHARES", "") for share in SHARES)
+
+
+class TestInitialise:
+    def test_shamir(self, vault: FakeVault) -> None:
+        vault.on("GET", "sys/seal-status", {"type": "shamir"})
+        vault.on("PUT", "sys/init", {"keys": ["6f"], "keys_base64": ["b1", "b2", "b3"], "root_token": "hvs.root"})
+        init = operator.initialize(vault.client(), 3, 2)
+        assert vault.seen[-1].json == {"secret_shares": 3, "secret_threshold": 2}
+        assert init == {
+            "unseal_keys_b64": ["b1", "b2", "b3"],
+            "unseal_shares": 3,
+            "unseal_threshold": 2,
+            "recovery_keys_b64": [],
+            "recovery_keys_shares": 0,
+            "recovery_keys_threshold": 0,
+            "root_token": "hvs.root",
+        }
+
+    def test_auto_unseal(self, vault: FakeVault) -> None:
+        vault.on("GET", "sys/seal-status", {"type": "awskms"})
+        body = {"keys_base64": [], "recovery_keys_base64": ["r1"], "root_token": "hvs.root"}
+        vault.on("PUT", "sys/init", body)
+        init = operator.initialize(vault.client(), 1, 1)
+        assert vault.seen[-1].json == {"recovery_shares": 1, "recovery_threshold": 1}
+        assert (init["unseal_keys_b64"], init["recovery_keys_b64"]) == ([], ["r1"])
+        assert (init["unseal_shares"], init["recovery_keys_shares"], init["recovery_keys_threshold"]) == (1, 1, 1)
+
+    @pytest.mark.parametrize(("seal", "name"), [("shamir", "pgp_keys"), ("awskms", "recovery_pgp_keys")])
+    def test_pgp_keys(self, vault: FakeVault, seal: str, name: str) -> None:
+        vault.on("GET", "sys/seal-status", {"type": seal}).on("PUT", "sys/init", {"keys_base64": ["b"]})
+        operator.initialize(vault.client(), 2, 2, ["one", "two"], "three")
+        assert vault.seen[-1].json[name] == ["one", "two"]
+        assert vault.seen[-1].json["root_token_pgp_key"] == "three"
+
+    @pytest.mark.parametrize(("shares", "threshold"), [(3, 0), (3, 4), (3, 1), (0, 0), (1, 2), (-1, -1)])
+    def test_shares_that_cannot_be(self, vault: FakeVault, shares: int, threshold: int) -> None:
+        with pytest.raises(VaultConfigError, match=f"{threshold} of {shares} key shares is no valid threshold"):
+            operator.initialize(vault.client(), shares, threshold)
+        assert vault.seen == []
+
+    def test_a_pgp_key_too_few(self, vault: FakeVault) -> None:
+        with pytest.raises(VaultConfigError, match="1 PGP keys for 2 key shares"):
+            operator.initialize(vault.client(), 2, 2, ["one"])
+        assert vault.seen == []
+
+    def test_is_asked_for_once(self, vault: FakeVault) -> None:
+        vault.on("GET", "sys/seal-status", {"type": "shamir"}).on("PUT", "sys/init", raises=silent())
+        with pytest.raises(VaultUnreachableError):
+            operator.initialize(vault.client(retries=5), 1, 1)
+        assert len(vault.sent("PUT", "sys/init")) == 1
+
+
+class TestWaitInitialised:
+    def test_until_its_leader_has_let_it_in(self, vault: FakeVault, clock: Clock) -> None:
+        vault.on("GET", "sys/init", {"initialized": False}).on("GET", "sys/init", {"initialized": True})
+        operator.wait_initialized(vault.client(), 10, clock.sleep, clock.monotonic)
+        assert clock.slept == [0.25]
+
+    @pytest.mark.parametrize("timeout", [0, 1])
+    def test_not_for_ever(self, vault: FakeVault, clock: Clock, timeout: float) -> None:
+        vault.on("GET", "sys/init", {"initialized": False})
+        operator.wait_initialized(vault.client(), timeout, clock.sleep, clock.monotonic)
+        assert sum(clock.slept) == timeout
+
+
+def sealed(vault: FakeVault, threshold: int = 2, **state: Any) -> dict[str, Any]:
+    """A sealed node that counts shares as Vault does; gives the state that it changes."""
+    now: dict[str, Any] = {**SEAL, "sealed": True, "t": threshold, "progress": 0, "nonce": "n-1", **state}
+
+    def take(seen: Seen) -> Answer:
+        if seen.json.get("reset"):
+            now["progress"] = 0
+        else:
+            now["progress"] += 1
+            if now["progress"] == threshold:
+                now.update(sealed=False, progress=0)
+        return Answer(200, dict(now))
+
+    vault.on("GET", "sys/seal-status", call=lambda _seen: Answer(200, dict(now))).on("PUT", "sys/unseal", call=take)
+    return now
+
+
+class TestUnseal:
+    def test_with_no_share_more_than_needed(self, vault: FakeVault) -> None:
+        sealed(vault)
+        status = operator.unseal(vault.client(), SHARES)
+        assert (status["sealed"], "nonce" in status) == (False, False)
+        assert [seen.json["key"] for seen in vault.sent("PUT", "sys/unseal")] == SHARES[:2]
+
+    def test_too_few_leave_it_sealed(self, vault: FakeVault) -> None:
+        sealed(vault, 5)
+        status = operator.unseal(vault.client(), SHARES)
+        assert (status["sealed"], status["progress"], status["t"]) == (True, 3, 5)
+
+    def test_an_unsealed_node_gets_none(self, vault: FakeVault) -> None:
+        sealed(vault, sealed=False)
+        assert operator.unseal(vault.client(), SHARES)["sealed"] is False
+        assert vault.sent("PUT", "sys/unseal") == []
+
+    def test_a_node_that_is_not_initialised_gets_none(self, vault: FakeVault) -> None:
+        sealed(vault, initialized=False)
+        with pytest.raises(VaultApiError, match="not initialised: there is nothing to unseal") as caught:
+            operator.unseal(vault.client(), SHARES)
+        assert caught.value.status == 501
+        assert vault.sent("PUT", "sys/unseal") == []
+
+    @pytest.mark.parametrize(("progress", "reset", "times"), [(1, True, 1), (1, False, 0), (0, True, 0)])
+    def test_reset_forgets_what_was_given_before(
+        self, vault: FakeVault, progress: int, reset: bool, times: int
+    ) -> None:
+        sealed(vault, 3, progress=progress)
+        operator.unseal(vault.client(), SHARES, reset=reset)
+        bodies = [seen.json for seen in vault.sent("PUT", "sys/unseal")]
+        assert bodies.count({"reset": True}) == times
+        assert {"reset": True} not in bodies[1:]
+
+    def test_migration(self, vault: FakeVault) -> None:
+        sealed(vault, 1)
+        operator.unseal(vault.client(), SHARES, migrate=True)
+        assert vault.seen[1].json == {"key": "shareOne", "migrate": True}
+
+    def test_a_refused_share_is_told_by_its_number(self, vault: FakeVault) -> None:
+        sealed(vault, 3)
+        vault.clear("PUT", "sys/unseal").on("PUT", "sys/unseal", {**SEAL, "sealed": True})
+        vault.on("PUT", "sys/unseal", errors("invalid key:\ncipher: message authentication failed"), 400)
+        with pytest.raises(VaultConfigError, match="refused key share 2 of 3 .invalid key: cipher") as caught:
+            operator.unseal(vault.client(), SHARES)
+        assert holds_no_share(caught.value)
+
+    def test_a_share_is_never_sent_twice(self, vault: FakeVault) -> None:
+        sealed(vault)
+        vault.clear("PUT", "sys/unseal").on("PUT", "sys/unseal", raises=silent())
+        with pytest.raises(VaultUnreachableError) as caught:
+            operator.unseal(vault.client(retries=5), SHARES)
+        assert len(vault.sent("PUT", "sys/unseal")) == 1
+        assert holds_no_share(caught.value)
+
+
+def generating(vault: FakeVault, required: int = 2, started: bool = False) -> None:
+    """A node that generates a root token."""
+    attempt = {"started": started, "progress": int(started), "required": required, "nonce": "n-1"}
+    given = iter(range(1, 99))
+
+    def update(_seen: Seen) -> Answer:
+        done = next(given) >= required
+        return Answer(200, {"complete": done, "encoded_token": ENCODED if done else ""})
+
+    vault.on("GET", "sys/generate-root/attempt", attempt)
+    vault.on("DELETE", "sys/generate-root/attempt", status=204)
+    vault.on("PUT", "sys/generate-root/attempt", {**attempt, "started": True, "otp": OTP})
+    vault.on("PUT", "sys/generate-root/update", call=update)
+
+
+class TestGenerateRoot:
+    def test_the_token_is_that_which_vaults_own_tool_reads(self, vault: FakeVault) -> None:
+        generating(vault)
+        assert operator.generate_root(vault.client(), SHARES) == ROOT
+        updates = vault.sent("PUT", "sys/generate-root/update")
+        assert [seen.json for seen in updates] == [{"key": share, "nonce": "n-1"} for share in SHARES[:2]]
+        assert vault.sent("DELETE", "sys/generate-root/attempt") == []
+
+    def test_too_few_shares_cancel_the_attempt(self, vault: FakeVault) -> None:
+        generating(vault, required=5)
+        with pytest.raises(VaultConfigError, match="3 key shares are too few .* 5 are required") as caught:
+            operator.generate_root(vault.client(), SHARES)
+        assert vault.seen[-1].method == "DELETE"
+        assert holds_no_share(caught.value)
+
+    def test_a_refused_share_cancels_the_attempt(self, vault: FakeVault) -> None:
+        generating(vault)
+        vault.clear("PUT", "sys/generate-root/update")
+        vault.on("PUT", "sys/generate-root/update", errors("root generation aborted"), 400)
+        with pytest.raises(VaultConfigError, match="refused key share 1 of 3 .root generation aborted") as caught:
+            operator.generate_root(vault.client(), SHARES)
+        assert vault.seen[-1].method == "DELETE"
+        assert holds_no_share(caught.value)
+
+    def test_the_reason_outlives_a_cancel_that_fails(self, vault: FakeVault) -> None:
+        generating(vault, required=5)
+        vault.clear("DELETE", "sys/generate-root/attempt")
+        vault.on("DELETE", "sys/generate-root/attempt", raises=refused())
+        with pytest.raises(VaultConfigError, match="too few"):
+            operator.generate_root(vault.client(), SHARES)
+
+    def test_somebody_elses_attempt_is_left_alone(self, vault: FakeVault) -> None:
+        generating(vault, started=True)
+        with pytest.raises(VaultApiError, match=r"already being generated .* \(1 of 2 shares given\).*cancel_existing"):
+            operator.generate_root(vault.client(), SHARES)
+        assert [seen.method for seen in vault.seen] == ["GET"]
+
+    def test_unless_the_operator_says_otherwise(self, vault: FakeVault) -> None:
+        generating(vault, started=True)
+        assert operator.generate_root(vault.client(), SHARES, cancel_existing=True) == ROOT
+        assert [seen.method for seen in vault.seen] == ["GET", "DELETE", "PUT", "PUT", "PUT"]
+
+    def test_the_field_of_older_versions(self, vault: FakeVault) -> None:
+        generating(vault)
+        vault.clear("PUT", "sys/generate-root/update")
+        vault.on("PUT", "sys/generate-root/update", {"complete": True, "encoded_root_token": ENCODED})
+        assert operator.generate_root(vault.client(), SHARES) == ROOT
+
+    def test_an_answer_of_another_length(self, vault: FakeVault) -> None:
+        generating(vault)
+        vault.clear("PUT", "sys/generate-root/update")
+        vault.on("PUT", "sys/generate-root/update", {"complete": True, "encoded_token": ENCODED[:20]})
+        with pytest.raises(VaultConfigError, match="length of its one-time password"):
+            operator.generate_root(vault.client(), SHARES)
+
+
+@pytest.mark.parametrize(("status", "said", "valid"), [(200, "", True), (403, "invalid token", False), (403, "denied", False)])
+def test_is_valid_and_revoke(vault: FakeVault, status: int, said: str, valid: bool) -> None:
+    vault.on("GET", "auth/token/lookup-self", errors(said), status)
+    vault.on("POST", "auth/token/revoke-self", errors(said), status)
+    client = vault.client(token="hvs.t")
+    assert operator.is_valid(client) is valid
+    assert operator.revoke(client) is valid
+
+
+def test_a_token_is_not_said_to_be_invalid_by_a_dead_server(vault: FakeVault) -> None:
+    vault.on("GET", "auth/token/lookup-self", raises=refused()).on("POST", "auth/token/revoke-self", raises=refused())
+    for ask in (operator.is_valid, operator.revoke):
+        with pytest.raises(VaultUnreachableError):
+            ask(vault.client(token="hvs.t"))
