@@ -29,12 +29,11 @@ options:
   wait_for:
     description:
       - V(reachable) is every node answering.
-      - V(joined) is every node being a Raft peer; it needs a login.
       - V(unsealed) is every node initialised and unsealed.
       - V(serving) is every node answering requests for secrets, under one leader.
       - V(redundant) is every node a healthy voter and the loss of one borne; it needs a login.
     type: str
-    choices: [reachable, joined, unsealed, serving, redundant]
+    choices: [reachable, unsealed, serving, redundant]
   wait_timeout:
     description:
       - How long to wait, in seconds.
@@ -102,7 +101,7 @@ def main() -> None:
     def action() -> dict[str, object]:
         options = module.params
         goal, timeout = options["wait_for"], options["wait_timeout"]
-        needs_login = goal in ("joined", "redundant")
+        needs_login = goal == "redundant"
         auth.validate(options, os.environ, required=needs_login)
         clients = [VaultClient(module.connection(url)) for url in options["nodes"]]
         if options["auth_method"] == "token":

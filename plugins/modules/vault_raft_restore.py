@@ -42,6 +42,16 @@ options:
       - Accepts a snapshot that was sealed by another seal, as that of another cluster is.
     type: bool
     default: false
+  peers:
+    description:
+      - Waits until the cluster has this many Raft peers before anything is sent. V(0) does not wait.
+    type: int
+    default: 0
+  peers_timeout:
+    description:
+      - How long to wait for them, in seconds.
+    type: float
+    default: 120.0
   upload_timeout:
     description:
       - How long the leader may take to answer once it has the whole snapshot, in seconds.
@@ -81,7 +91,7 @@ seconds:
   description: Time of each step.
   returned: changed, not in check mode
   type: dict
-  sample: {verify: 0.01, upload: 0.2, reload: 1.4}
+  sample: {peers: 1.2, verify: 0.01, upload: 0.2, reload: 1.4}
 index:
   description: Raft index of the snapshot.
   returned: success
@@ -94,15 +104,14 @@ sha256:
   sample: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 """
 
+import time
 from pathlib import Path
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
-from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.restore import (
-    inspect_target,
-    restore,
-    verify,
-)
+from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.manifest import verify
+from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.restore import inspect_target, restore
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_for_peers
 
 
 def main() -> None:
@@ -111,6 +120,8 @@ def main() -> None:
         {
             "path": {"type": "path", "required": True},
             "force": {"type": "bool", "default": False},
+            "peers": {"type": "int", "default": 0},
+            "peers_timeout": {"type": "float", "default": 120.0},
             "upload_timeout": {"type": "float", "default": 600.0},
             "reload_timeout": {"type": "float", "default": 300.0},
         }
@@ -125,12 +136,15 @@ def main() -> None:
         if module.check_mode:
             info, target = verify(path), inspect_target(client)
             return {"changed": True, "leader": target.url, "index": info.index, "sha256": info.sha256}
+        began = time.monotonic()
+        wait_for_peers(client, options["peers"], options["peers_timeout"])
+        waited = round(time.monotonic() - began, 3)
         done = restore(client, path, options["force"], options["upload_timeout"], options["reload_timeout"])
         return {
             "changed": True,
             "leader": done.leader,
             "sealed": done.sealed,
-            "seconds": done.seconds,
+            "seconds": {"peers": waited, **done.seconds},
             "index": done.info.index,
             "sha256": done.info.sha256,
         }

@@ -47,17 +47,13 @@ options:
     type: list
     elements: str
     default: []
-  mounts:
+  free_bytes:
     description:
-      - Ansible's C(mounts) facts of each of O(hosts), in the same order; empty for a host that was not asked.
+      - Bytes free for Vault's data on each of O(hosts), in the same order, as M(custodes.security_dr.disk_space_info)
+        returns them; V(-1) where it is not known.
     type: list
-    elements: list
+    elements: int
     default: []
-  data_path:
-    description:
-      - Folder of Vault's Raft storage on the nodes.
-    type: str
-    default: /opt/vault/data
   settle_timeout:
     description:
       - How long to wait for a cluster that an earlier run has initialised to have a leader, in seconds.
@@ -121,8 +117,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "confirm": {"type": "str", "default": ""},
             "hosts": {"type": "list", "elements": "str", "default": []},
-            "mounts": {"type": "list", "elements": "list", "default": []},
-            "data_path": {"type": "str", "default": "/opt/vault/data"},
+            "free_bytes": {"type": "list", "elements": "int", "default": []},
             "settle_timeout": {"type": "float", "default": 30.0},
         },
         login=False,
@@ -136,8 +131,7 @@ def main() -> None:
             Path(options["directory"]),
             options["snapshot"],
             options["confirm"],
-            dict(zip(options["hosts"], options["mounts"])),
-            options["data_path"],
+            {host: free for host, free in zip(options["hosts"], options["free_bytes"]) if free >= 0},
             options["settle_timeout"],
             writes=not module.check_mode,
         )

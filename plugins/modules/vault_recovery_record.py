@@ -2,7 +2,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps the journal of a recovery and writes its record."""
+"""Documentation of the action plugin that keeps the journal of a recovery and writes its record."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ version_added: 0.1.0
 description:
   - Used by C(playbooks/recover-vault.yml). Holds the lock that keeps a second recovery out, notes each step with its
     time so that a run after a killed one goes on where that stood, and writes the record as JSON and Markdown.
+  - It runs in ansible-playbook's own process, on the controller, whatever host the task is for.
   - The lock belongs to the running ansible-playbook and ends with it, however that ends.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
 attributes:
+  action:
+    support: full
+    description: Has an action plugin of the same name, which does all of the work on the controller.
   check_mode:
     support: full
   diff_mode:
@@ -116,44 +120,3 @@ summary:
   elements: str
   sample: ["Status: recovered"]
 """
-
-from datetime import datetime, timezone
-from pathlib import Path
-
-from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery import process
-
-
-def main() -> None:
-    """Entry point."""
-    module = SecurityDrModule(
-        {
-            "directory": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["started", "step", "finished", "failed"], "required": True},
-            "nodes": {"type": "list", "elements": "str", "default": []},
-            "step": {"type": "str"},
-            "detail": {"type": "dict", "default": {}},
-            "facts": {"type": "dict", "default": {}},
-            "objective": {"type": "float", "default": 900.0},
-            "problem": {"type": "str"},
-            "versions": {"type": "dict", "default": {}},
-        },
-        vault=False,
-        required_if=[("state", "step", ["step"]), ("state", "started", ["nodes"])],
-    )
-
-    def action() -> dict[str, object]:
-        options = module.params
-        now = datetime.now(timezone.utc)
-        recovery = process.Recovery(Path(options["directory"]), writes=not module.check_mode)
-        if options["state"] == "started":
-            return recovery.start(options["nodes"], now)
-        if options["state"] == "step":
-            return recovery.step(options["step"], options["detail"], options["facts"], now)
-        return recovery.end(options["state"], options["objective"], options["problem"], options["versions"], now)
-
-    module.run(action)
-
-
-if __name__ == "__main__":
-    main()

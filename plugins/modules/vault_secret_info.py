@@ -44,7 +44,8 @@ options:
     default: false
   wait_timeout:
     description:
-      - How long to try until all are readable, in seconds; V(0) looks once.
+      - How long to wait for a server that cannot be asked, in seconds; V(0) looks once.
+      - A login that is refused or a secret that is not readable is believed after ten seconds.
     type: float
     default: 0.0
 """
@@ -88,10 +89,14 @@ from dataclasses import asdict
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
+    VaultAuthError,
     VaultConfigError,
     VaultError,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.secrets import prove
+
+SETTLES = 10.0
+"""Seconds after which a refusal is believed: a node that reloads from a snapshot does not know its logins yet."""
 
 
 def main() -> None:
@@ -116,19 +121,20 @@ def main() -> None:
     def action() -> dict[str, object]:
         if module.params["values"] and not module.hides_output:
             raise VaultConfigError("Refused: values would be shown and logged. Set no_log: true on the task.")
-        deadline = time.monotonic() + module.params["wait_timeout"]
+        began = time.monotonic()
         while True:
-            late = time.monotonic() >= deadline
+            late = time.monotonic() >= began + module.params["wait_timeout"]
+            believed = late or time.monotonic() >= began + SETTLES
             try:
                 proofs = look()
             except VaultConfigError:
                 raise
-            except VaultError:
-                if late:
+            except VaultError as error:
+                if late or (believed and isinstance(error, VaultAuthError)):
                     raise
             else:
                 readable = all(proof["readable"] for proof in proofs)
-                if readable or late:
+                if readable or believed:
                     return {"changed": False, "readable": readable, "secrets": proofs}
             time.sleep(0.25)
 

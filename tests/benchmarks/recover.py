@@ -6,7 +6,7 @@
     python -m benchmarks.recover
 
 Both begin with the servers up and fresh, and end when all three nodes have answered the canary. The playbook does more
-until then (lock, journal, preflight, a dynamic secret); what it does after it (redundancy, record) is in its total.
+until then (lock, journal, preflight, free space); what it does after it (redundancy, record) is in its total.
 Ends with status 1 when a goal is missed.
 """
 
@@ -40,7 +40,7 @@ def ours(origin: Origin, folder: Path) -> tuple[float, float]:
     total = time.time() - began
     if finished.rc != 0:
         raise SystemExit(finished.output)
-    readable = next(step for step in finished.record["steps"] if step["name"].startswith("Secrets readable"))
+    readable = next(step for step in finished.record["steps"] if step["name"].startswith("Canaries readable"))
     ended = datetime.fromisoformat(readable["started_at"]).timestamp() + readable["seconds"]
     return ended - began, total
 
@@ -64,7 +64,7 @@ def theirs(origin: Origin, folder: Path) -> float:
         "CANARIES": f"{origin.seed.canary} {origin.seed.canary_v1}",
         "WORK": str(folder),
     }
-    return run(["bash", str(SCRIPT)], environment).seconds
+    return run(["timeout", "180", "bash", str(SCRIPT)], environment).seconds
 
 
 def main() -> int:

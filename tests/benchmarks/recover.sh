@@ -20,14 +20,16 @@ done
 vault operator raft snapshot restore -force "$SNAPSHOT" >/dev/null
 unset VAULT_TOKEN
 
+# A token that was given out while the node reloads may be worthless a moment later: log in anew at each try.
+read_canaries() {
+  local VAULT_TOKEN
+  VAULT_TOKEN=$(vault write -field=token auth/approle/login role_id="$ROLE_ID" secret_id=@"$SECRET_ID_FILE") || return 1
+  for canary in "${canaries[@]}"; do
+    VAULT_TOKEN=$VAULT_TOKEN vault kv get "$canary" >/dev/null || return 1
+  done
+}
+
 for node in "${nodes[@]}"; do
   export VAULT_ADDR=$node
-  until VAULT_TOKEN=$(vault write -field=token auth/approle/login role_id="$ROLE_ID" secret_id=@"$SECRET_ID_FILE" 2>/dev/null); do
-    sleep 1
-  done
-  export VAULT_TOKEN
-  for canary in "${canaries[@]}"; do
-    until vault kv get "$canary" >/dev/null 2>&1; do sleep 1; done
-  done
-  unset VAULT_TOKEN
+  until read_canaries 2>/dev/null; do sleep 1; done
 done

@@ -81,7 +81,9 @@ def main() -> int:
         fill(cluster, mebibytes)
         ratio, peak = compare(cluster, lab.folder, mebibytes)
     fast, small = ratio <= RATIO_GOAL, max(peak, peak_small) <= RSS_GOAL
-    print(f"  ratio at {mebibytes} MiB <= {RATIO_GOAL}: {verdict(fast)}; peak RSS <= {RSS_GOAL:.0f} MiB: {verdict(small)}")
+    print(
+        f"  ratio at {mebibytes} MiB <= {RATIO_GOAL}: {verdict(fast)}; peak RSS <= {RSS_GOAL:.0f} MiB: {verdict(small)}"
+    )
     return 0 if fast and small else 1
 
 

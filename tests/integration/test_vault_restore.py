@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,25 @@ def _mark(cluster: VaultCluster, marker: str) -> None:
 def _marker(cluster: VaultCluster, token: str = "") -> str:
     answer = cluster.nodes[0].request("GET", "kv1/marker", token=token or cluster.root_token)
     return str(answer.json()["data"]["value"])
+
+
+@contextmanager
+def _applications(cluster: VaultCluster) -> Iterator[None]:
+    """Others write all the time, as on a real cluster, and so move Raft's index."""
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            cluster.nodes[0].request("PUT", "kv1/noise", token=cluster.root_token, json={"value": "x"}, timeout=60)
+
+    with ThreadPoolExecutor() as pool:
+        writers = [pool.submit(write) for _ in range(4)]
+        try:
+            yield
+        finally:
+            ended.set()
+    for writer in writers:
+        writer.result()
 
 
 @pytest.fixture
@@ -99,11 +122,12 @@ def test_restored_is_in_force_when_the_module_returns(ansible: Ansible, origin: 
     assert (result["changed"], result["sealed"], result["leader"]) == (True, False, origin.nodes[0].address)
     assert sorted(result["seconds"]) == ["reload", "upload", "verify"]
     assert _marker(origin) == "saved"
-    for round_number in range(2):
-        _mark(origin, f"newer-{round_number}")
-        assert restore.restore(_client(origin), snapshot, False, 60, 60).sealed is False
-        # No wait: what is claimed holds now.
-        assert _marker(origin) == "saved"
+    with _applications(origin):
+        for round_number in range(2):
+            _mark(origin, f"newer-{round_number}")
+            assert restore.restore(_client(origin), snapshot, False, 60, 60).sealed is False
+            # No wait: what is claimed holds now.
+            assert _marker(origin) == "saved"
 
 
 def test_another_cluster_needs_force_and_then_the_keys_of_the_origin(

@@ -15,7 +15,7 @@ __all__ = ["Lab", "LabError"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the servers' side only when it is asked for: `lab.archives` and `python -m lab.binaries` need none of it."""
+    """Import the servers only when they are asked for: `lab.archives` and `lab.binaries` do without what they need."""
     if name == "Lab":
         from .lab import Lab
 

@@ -164,9 +164,7 @@ class TestReserved:
         assert dest.read_text() == "{}\n"
 
     @pytest.mark.parametrize("failing", ["fsync", "fchmod"])
-    def test_no_room_is_told_before_the_block(
-        self, dest: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-    ) -> None:
+    def test_no_room_is_told_before_the_block(self, dest: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
         monkeypatch.setattr(os, failing, disk_full)
         with pytest.raises(StoreError, match=f"No room for {dest}.*Nothing was changed yet"), reserved_json(dest):
             pytest.fail("the block ran")
@@ -218,7 +216,8 @@ class TestReadJson:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"), [(OSError(errno.EACCES, "Permission denied", "/x"), "Permission denied"), (OSError("odd"), "odd")]
+    ("error", "said"),
+    [(OSError(errno.EACCES, "Permission denied", "/x"), "Permission denied"), (OSError("odd"), "odd")],
 )
 def test_explain(error: OSError, said: str) -> None:
     explain: Callable[[Any], str] = files.explain

@@ -164,6 +164,8 @@ def test_the_examples_are_tasks_that_could_run(module: Path) -> None:
 @each_module
 def test_a_module_is_a_thin_shell(module: Path) -> None:
     assert len(module.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES
+    if (ROOT / "plugins" / "action" / module.name).exists():
+        return  # its documentation only
     (main,) = [node for node in parse(module).body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     assert main.end_lineno is not None
     assert main.end_lineno - main.lineno + 1 <= MAIN_LINES

@@ -49,7 +49,7 @@ def _process(pid: int) -> tuple[int, str, str] | None:
         raise StoreError(
             f"Cannot run ps, which tells whose lock it is: {explain(error)}. Install it here (procps)."
         ) from error
-    words = answer.stdout.split(None, 6)
+    words = answer.stdout.strip().split(None, 6)
     if answer.returncode != 0 or len(words) < 7:
         return None
     return int(words[0]), " ".join(words[1:6]), words[6]

@@ -20,7 +20,7 @@ ROOM = 3
 NOBODY = "no node answers"
 
 STEPS = {
-    INITIALIZE: ["initialise a temporary cluster on the fresh nodes", "wait until every node is a Raft peer"],
+    INITIALIZE: ["initialise a temporary cluster on the fresh nodes"],
     CONTINUE: ["go on with the temporary cluster that an earlier run has initialised"],
     REPLACE: ["take a safety snapshot of what the cluster holds now"],
     VERIFY: ["not restore again: an earlier run has"],
@@ -108,6 +108,7 @@ def plan(situation: Situation) -> Plan:
         action = None
     steps = [] if action is None else [*STEPS[action]]
     if action in (INITIALIZE, CONTINUE, REPLACE):
+        steps.append("wait until every node is a Raft peer")
         steps.append(
             f"restore {situation.snapshot.get('path')} (taken {situation.snapshot.get('taken_at')}) on the leader"
         )
@@ -197,7 +198,7 @@ def _check_space(check: Any, situation: Situation) -> None:
     name = "free space on every node"
     needed = ROOM * int(situation.snapshot.get("state_size") or 0)
     if not situation.free:
-        check(name, [], "the nodes are known by their API only, or their mounts were not read", "")
+        check(name, [], "the nodes are known by their API only, or could not be asked", "")
         return
     short = [
         f"{node} has {free // 2**20} MiB free for Vault's data, {needed // 2**20} MiB are needed: make room there."
@@ -205,14 +206,3 @@ def _check_space(check: Any, situation: Situation) -> None:
         if free < needed
     ]
     check(name, short, None, f"{needed // 2**20} MiB needed")
-
-
-def free_bytes(mounts: Sequence[Mapping[str, Any]], path: str) -> int | None:
-    """Bytes free on the mount that holds a path, by Ansible's ``mounts`` facts; None when they do not tell."""
-    best: Mapping[str, Any] | None = None
-    for mount in mounts:
-        point = str(mount.get("mount", ""))
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and (best is None or len(point) > len(str(best["mount"]))):
-            best = mount
-    return int(best["size_available"]) if best is not None and "size_available" in best else None

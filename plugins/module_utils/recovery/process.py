@@ -59,9 +59,7 @@ class Recovery:
             noted = dict(facts)
             secrets = noted.get("secrets") or []
             if secrets and all(secret.get("readable") for secret in secrets):
-                noted.setdefault(
-                    "readable_at", journal.data.get("readable_at") or now.isoformat(timespec="milliseconds")
-                )
+                noted["readable_at"] = now.isoformat(timespec="milliseconds")
             if noted:
                 journal.note(**noted)
             journal.add(name, detail, now)

@@ -17,7 +17,7 @@ from ..vault.health import NodeHealth
 from ..vault.operator import is_valid
 from .errors import RecoveryError
 from .journal import INIT, Journal
-from .preflight import INITIALIZE, Situation, free_bytes, plan
+from .preflight import INITIALIZE, Situation, plan
 
 
 def survey(
@@ -25,8 +25,7 @@ def survey(
     directory: Path,
     snapshot: Mapping[str, Any],
     confirm: str,
-    mounts: Mapping[str, Any],
-    data_path: str,
+    free: Mapping[str, int],
     settle_timeout: float,
     writes: bool = True,
     sleep: Callable[[float], None] = time.sleep,
@@ -36,8 +35,7 @@ def survey(
 
     Args:
         clients: one for each node, not logged in.
-        mounts: Ansible's mounts facts by host.
-        data_path: folder of Vault's data on the nodes.
+        free: bytes free for Vault's data, by host, as far as known.
         settle_timeout: seconds to wait for a leader where nodes are initialised and unsealed.
         writes: False leaves keys of a temporary cluster that is gone where they are.
 
@@ -55,7 +53,6 @@ def survey(
     leader = next((client for client, node in zip(clients, nodes) if node.http_status == 200), None)
     if root_token and leader is not None:
         own_token = is_valid(VaultClient(leader.connection, root_token))
-    free = {host: free_bytes(facts or [], data_path) for host, facts in mounts.items()}
     decision = plan(
         Situation(
             nodes=[node.to_dict() for node in nodes],
@@ -64,7 +61,7 @@ def survey(
             has_init_file=root_token is not None,
             restore=restore,
             confirm=confirm,
-            free={host: number for host, number in free.items() if number is not None},
+            free=free,
         )
     )
     if decision.problems:

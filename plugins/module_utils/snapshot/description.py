@@ -13,8 +13,7 @@ from ..files import StoreError, explain
 from .archive import SnapshotInfo
 from .errors import SnapshotError
 from .library import newest_verified, taken_at
-from .manifest import read_manifest
-from .restore import verify
+from .manifest import read_manifest, verify
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import read_json, write_json
-from .archive import SnapshotInfo
+from .archive import SnapshotInfo, verify_file
 from .errors import SnapshotMismatchError
 
 FORMAT = 1
@@ -72,3 +72,10 @@ def check_manifest(snapshot: Path, info: SnapshotInfo, manifest: Mapping[str, An
             f"{manifest.get('index')}). One of them was replaced: restore the right pair, or remove the manifest if "
             "you trust the file."
         )
+
+
+def verify(path: Path) -> SnapshotInfo:
+    """The file's facts. Raises SnapshotError when it is damaged or is not what its manifest says, OSError."""
+    info = verify_file(path)
+    check_manifest(path, info, read_manifest(path))
+    return info

@@ -13,9 +13,9 @@ from pathlib import Path
 from ..vault.client import VaultClient
 from ..vault.errors import VaultApiError, VaultConfigError, VaultUnreachableError
 from ..vault.health import NodeHealth, read_health
-from .archive import SnapshotInfo, verify_file
+from .archive import SnapshotInfo
 from .download import SNAPSHOT_API
-from .manifest import check_manifest, read_manifest
+from .manifest import verify
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,6 @@ def inspect_target(client: VaultClient) -> NodeHealth:
             f"{leader.connection.url} stores its data in '{storage}': a Raft snapshot cannot be restored there."
         )
     return health
-
-
-def verify(path: Path) -> SnapshotInfo:
-    """The file's facts. Raises SnapshotError when it is damaged or is not what its manifest says, OSError."""
-    info = verify_file(path)
-    check_manifest(path, info, read_manifest(path))
-    return info
 
 
 def restore(

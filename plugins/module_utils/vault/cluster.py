@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .client import VaultClient
-from .errors import VaultConfigError, VaultError, VaultUnreachableError
+from .errors import VaultApiError, VaultConfigError, VaultError, VaultSealedError, VaultUnreachableError
 from .health import NodeHealth, read_autopilot, read_health, read_peers
 
-GOALS = ("reachable", "joined", "unsealed", "serving", "redundant")
-"""What can be waited for, weakest first: every node answers; every node is a raft peer; none is sealed; every node
+GOALS = ("reachable", "unsealed", "serving", "redundant")
+"""What can be waited for, weakest first: every node answers; none is sealed; every node
 serves secrets under one leader; every node is a healthy voter and the loss of one is borne."""
 
 
@@ -82,11 +82,6 @@ def missing_for(state: ClusterState, goal: str) -> list[str]:
     missing = [node.problem or f"{node.url} does not answer" for node in state.nodes if not node.reachable]
     if goal == "reachable" or missing:
         return missing
-    if goal == "joined":
-        if state.peers is None:
-            return ["no leader tells its raft peers yet"]
-        count = len(state.peers)
-        return [] if count >= len(state.nodes) else [f"{count} of {len(state.nodes)} nodes are raft peers"]
     missing = [f"{node.url} is {node.state}" for node in state.nodes if node.sealed or not node.initialized]
     if goal == "unsealed" or missing:
         return missing
@@ -110,7 +105,7 @@ def wait_for(
     clients: Sequence[VaultClient],
     goal: str,
     timeout: float,
-    interval: float = 0.5,
+    interval: float = 0.2,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> ClusterState:
@@ -134,5 +129,43 @@ def wait_for(
             raise VaultUnreachableError(
                 f"The cluster is not {goal} after {timeout:g} s: {'; '.join(state.waiting_for).rstrip('.')}. "
                 "Look at the logs of these nodes, then run this again: it goes on from where it is."
+            )
+        sleep(interval)
+
+
+def wait_for_peers(
+    client: VaultClient,
+    count: int,
+    timeout: float,
+    interval: float = 0.1,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Waits until the raft configuration has this many peers, voters or not yet.
+
+    One node is asked, not all: a node that is being let in holds its answers back for seconds.
+
+    Args:
+        timeout: seconds; 0 looks once.
+        interval: seconds between two looks.
+
+    Raises:
+        VaultUnreachableError: not reached in time; the message says how many there were.
+        VaultError: the token may not read the configuration, or the CA is wrong.
+    """
+    deadline = monotonic() + timeout
+    while count > 0:
+        try:
+            peers = read_peers(client)
+            problem = f"it has {len(peers)}: {', '.join(str(peer['address']) for peer in peers)}"
+            if len(peers) >= count:
+                return
+        except (VaultUnreachableError, VaultSealedError, VaultApiError) as error:
+            # A node that was initialised a moment ago is still becoming the leader.
+            problem = str(error)
+        if monotonic() >= deadline:
+            raise VaultUnreachableError(
+                f"The cluster of {client.connection.url} does not have {count} raft peers after {timeout:g} s: "
+                f"{problem}. Look at the log of the node that is missing, and at retry_join in its configuration."
             )
         sleep(interval)

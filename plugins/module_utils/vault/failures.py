@@ -46,9 +46,9 @@ def is_transient(error: BaseException) -> bool:
 
 def _is_timeout(cause: BaseException) -> bool:
     # To urllib3 a connection that was refused is a kind of connect timeout.
-    return isinstance(
-        cause, (exceptions.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)
-    ) and not isinstance(cause, urllib3_exceptions.NewConnectionError)
+    return isinstance(cause, (exceptions.Timeout, urllib3_exceptions.TimeoutError, TimeoutError)) and not isinstance(
+        cause, urllib3_exceptions.NewConnectionError
+    )
 
 
 def from_exception(

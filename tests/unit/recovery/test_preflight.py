@@ -17,7 +17,6 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.pref
     VERIFY,
     Plan,
     Situation,
-    free_bytes,
     plan,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health import NodeHealth
@@ -210,24 +209,3 @@ def test_whatever_the_situation(situation: Situation) -> None:
     if decision.action == VERIFY:
         assert situation.restore is not None
     assert decision.action is not None or decision.steps == []
-
-
-MOUNTS = [
-    {"mount": "/", "size_available": 1},
-    {"mount": "/opt", "size_available": 2},
-    {"mount": "/opt/vault/data", "size_available": 3},
-]
-
-
-@pytest.mark.parametrize(
-    ("path", "free"),
-    [("/opt/vault/data", 3), ("/opt/vault/data/raft", 3), ("/opt/vault/database", 2), ("/optional", 1), ("/srv", 1)],
-)
-@pytest.mark.parametrize("order", [1, -1])
-def test_free_bytes_of_the_mount_that_holds_the_path(path: str, free: int, order: int) -> None:
-    assert free_bytes(MOUNTS[::order], path) == free
-
-
-@pytest.mark.parametrize("mounts", [[], [{"mount": "/srv", "size_available": 1}], [{"mount": "/"}], [{}]])
-def test_free_bytes_that_are_not_told(mounts: list[dict[str, Any]]) -> None:
-    assert free_bytes(mounts, "/opt/vault/data") is None

@@ -98,7 +98,13 @@ class TestTaken:
 
     @pytest.mark.parametrize(
         ("cluster_name", "expected"),
-        [("prod", "prod"), (None, "vault"), ("", "vault"), ("../etc/a b", "---etc-a-b"), ("vault-cluster_1", "vault-cluster_1")],
+        [
+            ("prod", "prod"),
+            (None, "vault"),
+            ("", "vault"),
+            ("../etc/a b", "---etc-a-b"),
+            ("vault-cluster_1", "vault-cluster_1"),
+        ],
     )
     def test_name_in_a_folder(self, cluster_name: str | None, expected: str) -> None:
         assert file_name(Origin(cluster_name), NOW) == f"{expected}-20261124T053000Z.snap"

@@ -14,12 +14,11 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.erro
     SnapshotCorruptError,
     SnapshotMismatchError,
 )
-from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.manifest import manifest_path
+from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.manifest import manifest_path, verify
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.restore import (
     Restored,
     inspect_target,
     restore,
-    verify,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
     VaultApiError,
@@ -197,9 +196,7 @@ class TestReload:
         ("last", "said"),
         [(50, "it is active, raft index 50"), (None, "connection refused")],
     )
-    def test_not_for_ever(
-        self, cluster: FakeVault, path: Path, clock: Clock, last: int | None, said: str
-    ) -> None:
+    def test_not_for_ever(self, cluster: FakeVault, path: Path, clock: Clock, last: int | None, said: str) -> None:
         self.after(cluster, self.look(cluster, 200, last) if last else refused())
         with pytest.raises(VaultUnreachableError, match="has not reloaded after 5 s") as caught:
             send(cluster, path, clock)
@@ -207,9 +204,7 @@ class TestReload:
         assert "Do not restore again before you know" in str(caught.value)
         assert sum(clock.slept) == pytest.approx(5.0, abs=0.11)
 
-    def test_a_leader_that_only_names_itself_is_waited_for(
-        self, cluster: FakeVault, path: Path, clock: Clock
-    ) -> None:
+    def test_a_leader_that_only_names_itself_is_waited_for(self, cluster: FakeVault, path: Path, clock: Clock) -> None:
         self.after(cluster, self.look(cluster, 429, 50, is_self=False), self.look(cluster, 200, 51))
         assert send(cluster, path, clock).sealed is False
 

@@ -88,7 +88,8 @@ class TestToken:
             auth.validate({"auth_method": "token"}, {})
 
     @pytest.mark.parametrize(
-        ("content", "said"), [(None, "No such file or directory"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff", "Cannot read")]
+        ("content", "said"),
+        [(None, "No such file or directory"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff", "Cannot read")],
     )
     def test_a_named_file_that_gives_none(self, tmp_path: Path, content: bytes | None, said: str) -> None:
         if content is not None:

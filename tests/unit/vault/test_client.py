@@ -151,7 +151,8 @@ class TestRepeating:
         assert len(vault.sent("GET", "y")) == 1
 
     @pytest.mark.parametrize(
-        ("status", "said"), [(400, "no"), (403, "permission denied"), (404, ""), (500, "boom"), (503, "Vault is sealed")]
+        ("status", "said"),
+        [(400, "no"), (403, "permission denied"), (404, ""), (500, "boom"), (503, "Vault is sealed")],
     )
     def test_what_does_not_pass(self, vault: FakeVault, clock: Clock, status: int, said: str) -> None:
         vault.on("GET", "x", errors(said), status)

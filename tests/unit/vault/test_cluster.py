@@ -15,9 +15,11 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster
     missing_for,
     read_cluster,
     wait_for,
+    wait_for_peers,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
     VaultConfigError,
+    VaultPermissionError,
     VaultUnreachableError,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health import NodeHealth
@@ -52,13 +54,15 @@ def test_a_dead_node_is_what_every_goal_lacks(goal: str) -> None:
 @pytest.mark.parametrize(
     ("goal", "change", "said"),
     [
-        ("joined", {"peers": [PEER] * 2}, "2 of 3 nodes are raft peers"),
-        ("joined", {"peers": None}, "no leader tells"),
         ("unsealed", {"nodes": [ACTIVE, STANDBY, SEALED]}, f"{THIRD} is sealed"),
         ("unsealed", {"nodes": [ACTIVE, STANDBY, FRESH]}, f"{THIRD} is not initialised"),
         ("serving", {"nodes": [ACTIVE, STANDBY, SEALED]}, f"{THIRD} is sealed"),
         ("serving", {"nodes": [ACTIVE, replace(STANDBY, leader_address=None)]}, f"{OTHER} is standby, leader None"),
-        ("serving", {"nodes": [ACTIVE, replace(ACTIVE, url=OTHER, leader_address=OTHER)]}, "do not agree on one leader"),
+        (
+            "serving",
+            {"nodes": [ACTIVE, replace(ACTIVE, url=OTHER, leader_address=OTHER)]},
+            "do not agree on one leader",
+        ),
         ("serving", {"nodes": [STANDBY, replace(STANDBY, url=THIRD)]}, "no node says that it is active"),
         ("redundant", {"nodes": [ACTIVE, STANDBY, SEALED]}, f"{THIRD} is sealed"),
         ("redundant", {"autopilot": None}, "autopilot's state cannot be read"),
@@ -77,7 +81,6 @@ def test_what_is_missing(goal: str, change: dict[str, Any], said: str) -> None:
     ("goal", "change"),
     [
         ("reachable", {"nodes": [SEALED, FRESH], "peers": None, "autopilot": None}),
-        ("joined", {"nodes": [ACTIVE, SEALED, FRESH]}),
         ("unsealed", {"nodes": [replace(STANDBY, leader_address=None)], "peers": None}),
         ("serving", {"peers": None, "autopilot": None}),
         # One node, or two, cannot bear a loss by their number.
@@ -104,9 +107,8 @@ class TestReading:
         vault.on("GET", "sys/storage/raft/configuration", {"data": {"config": {"servers": [PEER]}}}, at=OTHER)
         vault.on("GET", "sys/storage/raft/autopilot/state", {"data": autopilot()}, at=OTHER)
         vault.on("GET", "sys/storage/raft/autopilot/state", errors(), 404, at=URL)
-        state = read_cluster([vault.client(url, "hvs.t") for url in (URL, OTHER)], "joined")
+        state = read_cluster([vault.client(url, "hvs.t") for url in (URL, OTHER)])
         assert state.peers == [PEER]
-        assert state.waiting_for == ["1 of 2 nodes are raft peers"]
         assert state.to_dict()["autopilot"]["failure_tolerance"] == 1
 
     def test_a_token_that_may_not_is_no_failure(self, vault: FakeVault) -> None:
@@ -163,3 +165,33 @@ class TestWaiting:
         with pytest.raises(VaultConfigError):
             self.wait(vault, clock, "reachable", 60, "http://vault-1:8200")
         assert clock.slept == []
+
+
+class TestPeers:
+    PATH = "sys/storage/raft/configuration"
+
+    def configuration(self, count: int) -> dict[str, Any]:
+        return {"data": {"config": {"servers": [PEER] * count}}}
+
+    def test_none_asked_for(self, vault: FakeVault) -> None:
+        wait_for_peers(vault.client(token="hvs.t"), 0, 0)
+        assert vault.seen == []
+
+    def test_waits_through_the_election(self, vault: FakeVault) -> None:
+        vault.on("GET", self.PATH, errors("Vault is sealed"), 503)
+        vault.on("GET", self.PATH, errors("local node not active but active cluster node not found"), 500)
+        vault.on("GET", self.PATH, self.configuration(1)).on("GET", self.PATH, self.configuration(3))
+        clock = Clock()
+        wait_for_peers(vault.client(token="hvs.t"), 3, 60, sleep=clock.sleep, monotonic=clock.monotonic)
+        assert len(vault.seen) == 4
+
+    def test_says_how_many_there_were(self, vault: FakeVault) -> None:
+        vault.on("GET", self.PATH, self.configuration(2))
+        clock = Clock()
+        with pytest.raises(VaultUnreachableError, match="does not have 3 raft peers after 5 s: it has 2"):
+            wait_for_peers(vault.client(token="hvs.t"), 3, 5, sleep=clock.sleep, monotonic=clock.monotonic)
+
+    def test_a_token_that_may_not_is_told_at_once(self, vault: FakeVault) -> None:
+        vault.on("GET", self.PATH, errors("permission denied"), 403)
+        with pytest.raises(VaultPermissionError):
+            wait_for_peers(vault.client(token="hvs.t"), 3, 60)

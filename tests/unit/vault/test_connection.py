@@ -93,9 +93,7 @@ class TestTrust:
         # With it, requests looks at the environment again, for each request.
         assert vault.sessions[-1].trust_env is False
 
-    def test_the_environments_ca_wins_over_the_systems(
-        self, vault: FakeVault, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_environments_ca_wins_over_the_systems(self, vault: FakeVault, monkeypatch: pytest.MonkeyPatch) -> None:
         assert options(vault)["verify"] is True
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/other.pem")
         assert options(vault)["verify"] == "/etc/other.pem"
@@ -121,9 +119,7 @@ class TestProxies:
         assert not options(vault, url=OTHER)["proxies"]
 
     @pytest.mark.parametrize("given", [{"https": "http://mine:3128"}, {}])
-    def test_of_the_operator(
-        self, vault: FakeVault, monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
-    ) -> None:
+    def test_of_the_operator(self, vault: FakeVault, monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
         monkeypatch.setenv("https_proxy", "http://proxy:3128")
         assert (options(vault, proxies=given)["proxies"] or {}) == given
 

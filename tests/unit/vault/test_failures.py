@@ -106,7 +106,13 @@ EXCEPTIONS = {
         True,
     ),
     "no CA file": (NO_CA, CONFIG, "Check ca_cert", True, True),
-    "TLS broken": (tls("[SSL] EOF occurred in violation of protocol"), UNREACHABLE, "TLS connection failed", False, True),
+    "TLS broken": (
+        tls("[SSL] EOF occurred in violation of protocol"),
+        UNREACHABLE,
+        "TLS connection failed",
+        False,
+        True,
+    ),
     "TLS refused": (tls("[SSL] sslv3 alert bad certificate"), UNREACHABLE, "alert bad certificate", False, True),
     "bad address": (requests.exceptions.InvalidURL("bad"), CONFIG, "no valid address", True, True),
     "name": (unresolved(), UNREACHABLE, "cannot be resolved. Check DNS", True, True),
@@ -144,7 +150,11 @@ ANSWERS = {
     "redirect": (Answer(307, b"", {"Location": "https://v2/v1/x"}), ours.VaultApiError, "HTTP 307) to https://v2/v1/x"),
     "redirect to nowhere": (Answer(301), ours.VaultApiError, "to nowhere"),
     "sealed": (Answer(503, errors("Vault is sealed")), ours.VaultSealedError, "Unseal the node"),
-    "a load balancer's page": (Answer(503, b"<html>No server is available"), ours.VaultApiError, "HTTP 503: no message"),
+    "a load balancer's page": (
+        Answer(503, b"<html>No server is available"),
+        ours.VaultApiError,
+        "HTTP 503: no message",
+    ),
     "busy": (Answer(503, errors("overloaded")), ours.VaultApiError, "HTTP 503: overloaded"),
     "token": (
         Answer(403, errors("2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")),

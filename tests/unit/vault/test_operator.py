@@ -238,7 +238,9 @@ class TestGenerateRoot:
             operator.generate_root(vault.client(), SHARES)
 
 
-@pytest.mark.parametrize(("status", "said", "valid"), [(200, "", True), (403, "invalid token", False), (403, "denied", False)])
+@pytest.mark.parametrize(
+    ("status", "said", "valid"), [(200, "", True), (403, "invalid token", False), (403, "denied", False)]
+)
 def test_is_valid_and_revoke(vault: FakeVault, status: int, said: str, valid: bool) -> None:
     vault.on("GET", "auth/token/lookup-self", errors(said), status)
     vault.on("POST", "auth/token/revoke-self", errors(said), status)

@@ -129,9 +129,15 @@ class TestNotReadable:
     ("answer", "kind"),
     [
         ({"body": errors("Vault is sealed"), "status": 503}, VaultSealedError),
-        ({"body": errors("2 errors occurred:\n\t* permission denied\n\t* invalid token\n"), "status": 403}, VaultAuthError),
+        (
+            {"body": errors("2 errors occurred:\n\t* permission denied\n\t* invalid token\n"), "status": 403},
+            VaultAuthError,
+        ),
         ({"raises": refused()}, VaultUnreachableError),
-        ({"body": errors("local node not active but active cluster node not found"), "status": 500}, VaultUnreachableError),
+        (
+            {"body": errors("local node not active but active cluster node not found"), "status": 500},
+            VaultUnreachableError,
+        ),
     ],
 )
 @pytest.mark.parametrize("at", ["mount", "read"])
