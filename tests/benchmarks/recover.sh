@@ -2,9 +2,9 @@
 # What an operator with the vault CLI would write: the other side of benchmarks/recover.py.
 set -euo pipefail
 
-read -ra nodes <<<"$NODES"
-read -ra canaries <<<"$CANARIES"
-export VAULT_ADDR=${nodes[0]}
+read -ra addresses <<<"$NODES"
+read -ra paths <<<"$CANARIES"
+export VAULT_ADDR=${addresses[0]}
 umask 077
 
 vault operator raft snapshot inspect "$SNAPSHOT" >/dev/null
@@ -13,7 +13,7 @@ vault operator init -format=json -recovery-shares=1 -recovery-threshold=1 >"$WOR
 VAULT_TOKEN=$(sed -n 's/.*"root_token": "\(.*\)".*/\1/p' "$WORK/init.json")
 export VAULT_TOKEN
 
-until [ "$(vault operator raft list-peers 2>/dev/null | grep -cE 'leader|follower')" -eq ${#nodes[@]} ]; do
+until [ "$(vault operator raft list-peers 2>/dev/null | grep -cE 'leader|follower')" -eq ${#addresses[@]} ]; do
   sleep 1
 done
 
@@ -24,12 +24,12 @@ unset VAULT_TOKEN
 read_canaries() {
   local VAULT_TOKEN
   VAULT_TOKEN=$(vault write -field=token auth/approle/login role_id="$ROLE_ID" secret_id=@"$SECRET_ID_FILE") || return 1
-  for canary in "${canaries[@]}"; do
-    VAULT_TOKEN=$VAULT_TOKEN vault kv get "$canary" >/dev/null || return 1
+  for path in "${paths[@]}"; do
+    VAULT_TOKEN=$VAULT_TOKEN vault kv get "$path" >/dev/null || return 1
   done
 }
 
-for node in "${nodes[@]}"; do
+for node in "${addresses[@]}"; do
   export VAULT_ADDR=$node
   until read_canaries 2>/dev/null; do sleep 1; done
 done

@@ -57,7 +57,7 @@ def theirs(cluster: VaultCluster, folder: Path) -> Run:
 
 def compare(cluster: VaultCluster, folder: Path, mebibytes: int) -> tuple[float, float]:
     """Both in turns; prints a line and returns the ratio of the medians and the module's peak in MiB."""
-    pairs = [(ours(cluster, folder), theirs(cluster, folder)) for _ in range(RUNS)]
+    pairs = [(ours(cluster, folder), theirs(cluster, folder)) for _unused in range(RUNS)]
     own, other = (statistics.median(pair[side].seconds for pair in pairs) for side in (0, 1))
     peak = max(pair[0].peak_mib for pair in pairs)
     print(

@@ -48,7 +48,7 @@ def timed(command: list[str]) -> tuple[float, str]:
 def compare(kind: str, path: Path, mebibytes: int, collections: Path) -> bool:
     """Time both on path, in turns, and print one line. Return whether the goals are met."""
     ours, theirs, peaks = [], [], []
-    for _ in range(RUNS):
+    for _unused in range(RUNS):
         seconds, kibibytes = timed([sys.executable, "-c", VERIFY, str(collections), str(path)])
         ours.append(seconds)
         peaks.append(int(kibibytes) / 1024)

@@ -130,7 +130,10 @@ def test_fill_writes_what_it_was_asked_to(lab: Lab, cluster: VaultCluster, seede
 
 def test_the_inventory_names_every_node(lab: Lab, cluster: VaultCluster) -> None:
     result = subprocess.run(
-        ["ansible-inventory", "-i", str(lab.inventory(cluster)), "--list"], capture_output=True, text=True, check=True
+        [str(Path(sys.executable).with_name("ansible-inventory")), "-i", str(lab.inventory(cluster)), "--list"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     hosts = json.loads(result.stdout)["_meta"]["hostvars"]
     assert [hosts[f"vault-{number}"]["vault_api_addr"] for number in (1, 2, 3)] == cluster.addresses

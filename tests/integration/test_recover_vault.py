@@ -89,7 +89,7 @@ def total(lab: Lab, origin: Origin, tmp_path_factory: pytest.TempPathFactory) ->
     playbook = origin.playbook(folder, login=origin.seed.recovery)
     playbook.env = {"ANSIBLE_LOG_PATH": str(folder / "ansible.log")}
     run = playbook.start("-vvv")
-    run.wait_for_task("Wait until every node is a Raft peer")
+    run.wait_for_task("Wait until every node is a Raft peer, and restore the snapshot on the leader")
     init_file, journal_file = playbook.directory / "init.json", playbook.directory / "journal.json"
     temporary = json.loads(init_file.read_text())
     modes = {file.name: oct(file.stat().st_mode & 0o777) for file in (init_file, journal_file)}

@@ -98,7 +98,7 @@ def test_no_damaged_byte_is_accepted(real: bytes) -> None:
     assert _accepted(real)
     dice = random.Random(20261124)  # noqa: S311
     survived = []
-    for _ in range(2000):
+    for _unused in range(2000):
         # The header's time, flags and system mean nothing to the content.
         position = dice.randrange(10, len(real))
         damaged = bytearray(real)
@@ -110,7 +110,7 @@ def test_no_damaged_byte_is_accepted(real: bytes) -> None:
 
 def test_no_cut_is_accepted(real: bytes) -> None:
     dice = random.Random(1124)  # noqa: S311
-    lengths = [0, 1, 2, 9, 10, 11, len(real) - 8, len(real) - 1, *(dice.randrange(len(real)) for _ in range(200))]
+    lengths = [0, 1, 2, 9, 10, 11, len(real) - 8, len(real) - 1, *(dice.randrange(len(real)) for _unused in range(200))]
     assert [length for length in lengths if _accepted(real[:length])] == []
 
 

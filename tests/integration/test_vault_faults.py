@@ -79,7 +79,7 @@ def silence(request: pytest.FixtureRequest) -> Iterator[Silence]:
         def serve() -> None:
             while True:
                 try:
-                    connection, _ = server.accept()
+                    connection, _unused = server.accept()
                 except OSError:
                     return
                 silence.taken.append(connection)
@@ -108,7 +108,7 @@ def _client(url: str, ca: str | None = None, **options: Any) -> VaultClient:
 def _fails(client: VaultClient, kind: type[errors.VaultError], *words: str) -> None:
     with pytest.raises(kind) as caught:
         client.request("GET", "sys/leader")
-    assert type(caught.value) is kind
+    assert caught.value.__class__ is kind
     message = str(caught.value)
     for word in (client.connection.url, *words):
         assert word in message

@@ -65,7 +65,7 @@ def _applications(cluster: VaultCluster) -> Iterator[None]:
             cluster.nodes[0].request("PUT", "kv1/noise", token=cluster.root_token, json={"value": "x"}, timeout=60)
 
     with ThreadPoolExecutor() as pool:
-        writers = [pool.submit(write) for _ in range(4)]
+        writers = [pool.submit(write) for _unused in range(4)]
         try:
             yield
         finally:
@@ -94,15 +94,17 @@ def test_what_is_not_restored(ansible: Ansible, origin: VaultCluster, snapshot: 
             task("vault_raft_restore", check=True, path=str(damaged)),
             task("vault_raft_restore", path=str(tmp_path / "missing.snap")),
             task("vault_raft_restore", path=str(tmp_path)),
+            task("vault_raft_restore", path=str(snapshot), peers=2, peers_timeout=1),
         ],
         **_as_root(origin),
     )
     assert checked["changed"] is True
     assert checked["leader"] == origin.nodes[0].address
-    types = ["SnapshotCorruptError"] * 2 + ["StoreError"] * 2
+    types = ["SnapshotCorruptError"] * 2 + ["StoreError"] * 2 + ["VaultUnreachableError"]
     assert [result["error_type"] for result in refused] == types
-    for result, name in zip(refused, (damaged, damaged, tmp_path / "missing.snap", tmp_path), strict=True):
+    for result, name in zip(refused, (damaged, damaged, tmp_path / "missing.snap", tmp_path), strict=False):
         assert str(name) in result["msg"]
+    assert "does not have 2 raft peers after 1 s: it has 1" in refused[-1]["msg"]
     assert _marker(origin) == "newer"
     assert origin.nodes[0].request("GET", "sys/leader").json()["raft_applied_index"] == before
 
@@ -118,9 +120,9 @@ def test_a_manifest_of_another_snapshot_is_noticed(origin: VaultCluster, snapsho
 
 
 def test_restored_is_in_force_when_the_module_returns(ansible: Ansible, origin: VaultCluster, snapshot: Path) -> None:
-    (result,) = ansible.run([task("vault_raft_restore", path=str(snapshot))], **_as_root(origin))
+    (result,) = ansible.run([task("vault_raft_restore", path=str(snapshot), peers=1)], **_as_root(origin))
     assert (result["changed"], result["sealed"], result["leader"]) == (True, False, origin.nodes[0].address)
-    assert sorted(result["seconds"]) == ["reload", "upload", "verify"]
+    assert sorted(result["seconds"]) == ["peers", "reload", "upload", "verify"]
     assert _marker(origin) == "saved"
     with _applications(origin):
         for round_number in range(2):
@@ -135,7 +137,7 @@ def test_another_cluster_needs_force_and_then_the_keys_of_the_origin(
 ) -> None:
     _mark(other, "others")
     ansible.secrets += [*origin.keys, *other.keys, origin.root_token]
-    target = {"url": other.nodes[0].address, "ca_cert": str(other.ca_file)}
+    target: dict[str, Any] = {"url": other.nodes[0].address, "ca_cert": str(other.ca_file)}
     (refused,) = ansible.run([task("vault_raft_restore", path=str(snapshot))], **_as_root(other))
     assert refused["error_type"] == "VaultApiError"
     assert other.nodes[0].address in refused["msg"]

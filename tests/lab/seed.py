@@ -97,7 +97,7 @@ def fill(cluster: VaultCluster, mib: int, value_kib: int = 512, *, threads: int 
             raise LabError(f"kv1/fill/{number} was not written: {answer.status_code} {answer.text[:300]}")
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        for _ in pool.map(write, range(mib * 1024 // value_kib)):
+        for _unused in pool.map(write, range(mib * 1024 // value_kib)):
             pass
 
 

@@ -245,5 +245,5 @@ def _seal_status(node: VaultNode) -> dict[str, Any]:
 
 def _each(nodes: Sequence[VaultNode], action: Callable[[VaultNode], None]) -> None:
     with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
-        for _ in pool.map(action, nodes):
+        for _unused in pool.map(action, nodes):
             pass

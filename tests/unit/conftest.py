@@ -13,13 +13,12 @@ from unit.vault.fake import Clock, FakeVault
 
 
 @pytest.fixture
-def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment without Vault, proxies or CAs of its own, and an empty home folder, which is given."""
     for name in list(os.environ):
         if name.startswith(("VAULT_", "AWS_")) or name.lower().endswith(("_proxy", "_ca_bundle")):
             monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    home.mkdir()
+    home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     return home
 

@@ -67,7 +67,7 @@ class TestNewFile:
     @pytest.mark.parametrize("raised", [ValueError("it does not verify"), KeyboardInterrupt()])
     def test_a_block_that_fails_leaves_what_was_there(self, dest: Path, raised: BaseException) -> None:
         dest.write_bytes(b"old")
-        with pytest.raises(type(raised)), new_file(dest) as file:
+        with pytest.raises(type(raised)), new_file(dest) as file:  # noqa: PT012 - the block is what is tested
             file.write(b"new")
             raise raised
         assert dest.read_bytes() == b"old"
@@ -85,7 +85,7 @@ class TestNewFile:
         assert [path.read_bytes() for path in dest.parent.iterdir()] == ([there] if there else [])
 
     def test_a_full_disk_while_it_is_written(self, dest: Path) -> None:
-        with pytest.raises(StoreError, match="No space left"), new_file(dest) as file:
+        with pytest.raises(StoreError, match="No space left"), new_file(dest) as file:  # noqa: PT012 - as above
             file.write(b"new")
             disk_full()
         assert list(dest.parent.iterdir()) == []
@@ -95,12 +95,12 @@ class TestNewFile:
             Path("/no/such/file").read_bytes()
 
     def test_no_folder(self, dest: Path) -> None:
-        with pytest.raises(StoreError, match="Cannot write in .*/none: No such file.*Create the folder"):
+        with pytest.raises(StoreError, match=r"Cannot write in .*/none: No such file.*Create the folder"):
             write_json(dest.parent / "none" / "x", {})
 
     def test_a_folder_of_this_name(self, dest: Path) -> None:
         dest.mkdir()
-        with pytest.raises(StoreError, match="Cannot write .*Is a directory"):
+        with pytest.raises(StoreError, match=r"Cannot write .*Is a directory"):
             write_json(dest, {})
         assert list(dest.parent.iterdir()) == [dest]
 

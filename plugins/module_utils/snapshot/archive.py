@@ -307,7 +307,7 @@ def parse_meta(data: bytes) -> dict[str, Any]:
     limits = {"Index": 2**64, "Term": 2**64, "Size": 2**63, "Version": 2**63}
     for name, limit in limits.items():
         value = meta.get(name)
-        if type(value) is not int or not 0 <= value < limit:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
             raise SnapshotCorruptError(f"meta.json has no {name} that is a whole number from 0 to {limit - 1}")
     if not isinstance(meta["ID"], str) or not meta["ID"].isprintable():
         raise SnapshotCorruptError("meta.json has an ID that is no printable text")

@@ -98,7 +98,7 @@ def _snapshots(path: Path) -> list[tuple[datetime, Path]]:
 
 
 def _none_verified(path: str, rejected: list[tuple[str, str]], found: int) -> str:
-    problems = "; ".join(problem for _, problem in rejected)
+    problems = "; ".join(problem for _unused, problem in rejected)
     left = found - len(rejected)
     if left:
         advice = f"{left} older ones were not tried: allow more candidates to go back further"

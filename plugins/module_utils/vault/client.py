@@ -96,7 +96,7 @@ class Connection:
         return self.ca_cert or os.environ.get("REQUESTS_CA_BUNDLE") or True
 
 
-class _Transport(JSONAdapter):
+class _Transport(JSONAdapter):  # type: ignore[misc]
     """hvac's adapter with our rules for retries, redirects and errors."""
 
     def __init__(self, connection: Connection, sleep: Callable[[float], None], session: Any = None) -> None:
@@ -107,7 +107,7 @@ class _Transport(JSONAdapter):
         session.verify = connection.verify
         session.cert = connection.client_cert
         session.proxies = dict(
-            connection.proxies if connection.proxies is not None else requests.utils.get_environ_proxies(connection.url)  # type: ignore[attr-defined]
+            connection.proxies if connection.proxies is not None else requests.utils.get_environ_proxies(connection.url)
         )
         super().__init__(
             base_uri=connection.url,
@@ -134,7 +134,7 @@ class _Transport(JSONAdapter):
             try:
                 response: requests.Response = RawAdapter.request(self, method, url, raise_exception=False, **kwargs)
                 if response.status_code >= 300:
-                    _ = response.content  # read where a connection that breaks off is told from a bug
+                    _unused = response.content  # read where a connection that breaks off is told from a bug
             except (requests.RequestException, OSError) as caught:
                 timeout = kwargs.get("timeout", self._kwargs["timeout"])
                 error, never_sent = from_exception(caught, method, self.base_uri, url, timeout)

@@ -162,7 +162,7 @@ def wait_for_peers(
                 return
         except (VaultUnreachableError, VaultSealedError, VaultApiError) as error:
             # A node that was initialised a moment ago is still becoming the leader.
-            problem = str(error)
+            problem = str(error).rstrip(".")
         if monotonic() >= deadline:
             raise VaultUnreachableError(
                 f"The cluster of {client.connection.url} does not have {count} raft peers after {timeout:g} s: "

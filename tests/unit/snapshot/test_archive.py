@@ -414,7 +414,7 @@ class TestBroken:
     def test_random_flips(self) -> None:
         dice = random.Random(20261124)  # noqa: S311
         accepted = []
-        for position in (dice.randrange(GZIP_HEADER, len(GOOD)) for _ in range(2000)):
+        for position in (dice.randrange(GZIP_HEADER, len(GOOD)) for _unused in range(2000)):
             damaged = bytearray(GOOD)
             damaged[position] ^= 0xFF
             try:
@@ -426,7 +426,7 @@ class TestBroken:
 
     def test_cut_at_random(self) -> None:
         dice = random.Random(20261124)  # noqa: S311
-        for length in (dice.randrange(GZIP_HEADER, len(GOOD)) for _ in range(200)):
+        for length in (dice.randrange(GZIP_HEADER, len(GOOD)) for _unused in range(200)):
             assert f"it was cut short at {length} bytes" in problem(GOOD[:length])
 
     def test_tar_cut_at_every_boundary(self) -> None:
@@ -468,7 +468,7 @@ class TestFile:
 
 def zeros(packer: Any, mebibytes: int) -> bytes:
     block = bytes(2**20)
-    return b"".join(packer.compress(block) for _ in range(mebibytes))
+    return b"".join(packer.compress(block) for _unused in range(mebibytes))
 
 
 def bomb(head: bytes, mebibytes: int = 64) -> bytes:

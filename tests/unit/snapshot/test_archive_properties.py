@@ -97,7 +97,7 @@ def plainly_counted(data: bytes) -> dict[str, int] | None:
 def test_any_entries_in_any_pieces(entries: list[tuple[str, bytes]], places: list[int]) -> None:
     state = b"".join(encode_entry(*entry) for entry in entries)
     info = read(cut(archives.archive(archives.members(state=state)), places))
-    assert info.key_counts == Counter(prefix(key) for key, _ in entries)
+    assert info.key_counts == Counter(prefix(key) for key, _unused in entries)
     assert info.state_size == len(state)
 
 
@@ -190,7 +190,7 @@ def test_any_meta(value: object, field: str | None) -> None:
         meta = archive.parse_meta(data)
     except SnapshotCorruptError:
         return
-    assert all(type(meta[name]) is int and 0 <= meta[name] < 2**64 for name in ("Index", "Term", "Size", "Version"))
+    assert all(meta[name].__class__ is int and 0 <= meta[name] < 2**64 for name in ("Index", "Term", "Size", "Version"))
     meta["ID"].encode()
 
 

@@ -95,11 +95,11 @@ class TestChoice:
     def test_none_is_a_failure(self, tmp_path: Path) -> None:
         put(tmp_path, 23)
         put(tmp_path, 24, b"")
-        with pytest.raises(SnapshotError, match="1 tried.*1 older ones were not tried"):
+        with pytest.raises(SnapshotError, match=r"1 tried.*1 older ones were not tried"):
             describe_choice(tmp_path, 1)
 
     def test_an_older_one_is_not_taken_over_a_manifest_that_cannot_be_read(self, tmp_path: Path) -> None:
         put(tmp_path, 23)
         manifest_path(put(tmp_path, 24)).write_text("{")
-        with pytest.raises(StoreError, match="is damaged.*Move it aside"):
+        with pytest.raises(StoreError, match=r"is damaged.*Move it aside"):
             describe_choice(tmp_path, 3)

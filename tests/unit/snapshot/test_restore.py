@@ -131,7 +131,7 @@ class TestSending:
     def test_a_refusal_for_its_seal_says_what_force_is_for(self, cluster: FakeVault, path: Path, clock: Clock) -> None:
         said = "could not verify hash file, use the snapshot-force API to bypass this check"
         cluster.clear("POST", SNAPSHOT_API, OTHER).on("POST", SNAPSHOT_API, errors(said), 400, at=OTHER)
-        with pytest.raises(VaultApiError, match="The leader refused the snapshot.*set force") as caught:
+        with pytest.raises(VaultApiError, match=r"The leader refused the snapshot.*set force") as caught:
             send(cluster, path, clock, force=False)
         assert caught.value.status == 400
 

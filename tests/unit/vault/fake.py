@@ -70,10 +70,12 @@ class Stream(io.RawIOBase):
         return True
 
     def read(self, _size: int = -1) -> bytes:
-        piece = self._pieces.pop(0) if self._pieces else b""
-        if isinstance(piece, BaseException):
-            raise piece
-        return piece
+        if not self._pieces:
+            return b""
+        piece = self._pieces.pop(0)
+        if isinstance(piece, bytes):
+            return piece
+        raise piece
 
 
 class FakeVault:
@@ -158,7 +160,7 @@ class FakeSession:
             return self.request(method, answer.headers["Location"], headers, allow_redirects, **options)
         made = response(answer)
         if not options.get("stream"):
-            _ = made.content
+            _unused = made.content
         return made
 
     def close(self) -> None:

@@ -134,7 +134,7 @@ EXCEPTIONS = {
 )
 def test_no_answer(raised: BaseException, kind: type[Exception], said: str, never_sent: bool, transient: bool) -> None:
     error, unsent = from_exception(raised, "GET", "https://vault-1:8200", "/v1/sys/leader", (5.0, 30.0))
-    assert type(error) is kind
+    assert error.__class__ is kind
     assert str(error).startswith("GET sys/leader at https://vault-1:8200: ")
     assert said in str(error)
     assert unsent is never_sent
@@ -184,7 +184,7 @@ ANSWERS = {
 @pytest.mark.parametrize(("answer", "kind", "said"), list(ANSWERS.values()), ids=list(ANSWERS))
 def test_an_answer(answer: Answer, kind: type[Exception], said: str) -> None:
     error = from_response(response(answer), "PUT", "https://vault-1:8200", "/v1/sys/init")
-    assert type(error) is kind
+    assert error.__class__ is kind
     assert str(error).startswith("PUT sys/init at https://vault-1:8200: ")
     assert said in str(error)
     if isinstance(error, ours.VaultApiError):

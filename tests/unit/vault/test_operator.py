@@ -154,7 +154,7 @@ class TestUnseal:
         sealed(vault, 3)
         vault.clear("PUT", "sys/unseal").on("PUT", "sys/unseal", {**SEAL, "sealed": True})
         vault.on("PUT", "sys/unseal", errors("invalid key:\ncipher: message authentication failed"), 400)
-        with pytest.raises(VaultConfigError, match="refused key share 2 of 3 .invalid key: cipher") as caught:
+        with pytest.raises(VaultConfigError, match=r"refused key share 2 of 3 .invalid key: cipher") as caught:
             operator.unseal(vault.client(), SHARES)
         assert holds_no_share(caught.value)
 
@@ -192,7 +192,7 @@ class TestGenerateRoot:
 
     def test_too_few_shares_cancel_the_attempt(self, vault: FakeVault) -> None:
         generating(vault, required=5)
-        with pytest.raises(VaultConfigError, match="3 key shares are too few .* 5 are required") as caught:
+        with pytest.raises(VaultConfigError, match=r"3 key shares are too few .* 5 are required") as caught:
             operator.generate_root(vault.client(), SHARES)
         assert vault.seen[-1].method == "DELETE"
         assert holds_no_share(caught.value)
@@ -201,7 +201,7 @@ class TestGenerateRoot:
         generating(vault)
         vault.clear("PUT", "sys/generate-root/update")
         vault.on("PUT", "sys/generate-root/update", errors("root generation aborted"), 400)
-        with pytest.raises(VaultConfigError, match="refused key share 1 of 3 .root generation aborted") as caught:
+        with pytest.raises(VaultConfigError, match=r"refused key share 1 of 3 .root generation aborted") as caught:
             operator.generate_root(vault.client(), SHARES)
         assert vault.seen[-1].method == "DELETE"
         assert holds_no_share(caught.value)
