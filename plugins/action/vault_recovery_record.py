@@ -33,7 +33,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             argument_spec={
                 "directory": {"type": "path", "required": True},
                 "state": {"type": "str", "choices": STATES, "required": True},
-                "nodes": {"type": "list", "elements": "str", "default": []},
+                "nodes": {"type": "list", "elements": "str"},
                 "step": {"type": "str"},
                 "detail": {"type": "dict", "default": {}},
                 "facts": {"type": "dict", "default": {}},

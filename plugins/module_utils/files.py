@@ -87,6 +87,16 @@ def write_json(dest: Path, value: Mapping[str, Any]) -> None:
         file.write((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
+def check_unused(dest: Path) -> None:
+    """Raises StoreError when a file holds something already, or cannot be read."""
+    try:
+        used = dest.exists() and dest.read_bytes().strip()
+    except OSError as error:
+        raise StoreError(f"Cannot write {dest}: {explain(error)}. Choose a folder that this user may write.") from error
+    if used:
+        raise StoreError(f"{dest} exists and is not overwritten: it may hold keys. Move it aside or name another file.")
+
+
 @contextmanager
 def reserved_json(dest: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Takes room on disk before something is fetched that must not be lost, and gives the function that writes it.
@@ -102,10 +112,7 @@ def reserved_json(dest: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     except OSError as error:
         raise StoreError(f"Cannot write {dest}: {explain(error)}. Choose a folder that this user may write.") from error
     with os.fdopen(handle, "r+b") as file:
-        if file.read(RESERVED).strip():
-            raise StoreError(
-                f"{dest} exists and is not overwritten: it may hold keys. Move it aside or name another file."
-            )
+        check_unused(dest)
         try:
             os.fchmod(file.fileno(), 0o600)
             file.seek(0)

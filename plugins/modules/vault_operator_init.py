@@ -89,7 +89,7 @@ init:
 from contextlib import nullcontext
 from pathlib import Path
 
-from ansible_collections.custodes.security_dr.plugins.module_utils.files import reserved_json
+from ansible_collections.custodes.security_dr.plugins.module_utils.files import check_unused, reserved_json
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultConfigError
@@ -120,9 +120,11 @@ def main() -> None:
                 "Refused before anything was changed: the key shares and the root token would be shown and logged. "
                 "Give output_file, or both pgp_keys and root_token_pgp_key, or set no_log: true on the task."
             )
+        target = Path(options["output_file"]) if options["output_file"] else None
+        if target:
+            check_unused(target)
         if module.check_mode:
             return {"changed": True, "initialized": False, "output_file": options["output_file"]}
-        target = Path(options["output_file"]) if options["output_file"] else None
         with reserved_json(target) if target else nullcontext() as keep:
             numbers = (options["key_shares"], options["key_threshold"])
             init = initialize(client, *numbers, options["pgp_keys"], options["root_token_pgp_key"])

@@ -50,7 +50,6 @@ options:
       - Addresses of the nodes, for O(state=started).
     type: list
     elements: str
-    default: []
   step:
     description:
       - Name of the step, for O(state=step).

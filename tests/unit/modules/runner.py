@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a module in this process, as Ansible would: options in, JSON out."""
+"""Runs a module in this process, as Ansible would, options in, JSON out; and compares specs with documentation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 from unit.vault.fake import URL
 
@@ -57,3 +58,22 @@ class Runner:
 def for_vault(capsys: pytest.CaptureFixture[str], name: str, **options: Any) -> Runner:
     """A module that speaks to one node."""
     return Runner(capsys, name, **{"url": URL, "retries": 0, **options})
+
+
+Spec = dict[str, dict[str, Any]]
+
+
+def taken(spec: Spec) -> Spec:
+    """An argument spec in the words of the documentation."""
+    return {
+        name: {key: value for key, value in option.items() if key not in ("no_log", "fallback")}
+        for name, option in spec.items()
+    }
+
+
+def told(text: str) -> Spec:
+    """Documented options without their prose."""
+    options: Spec = yaml.safe_load(text).get("options") or {}
+    return {
+        name: {key: value for key, value in option.items() if key != "description"} for name, option in options.items()
+    }

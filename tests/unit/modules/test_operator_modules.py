@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from unit.modules.runner import Runner, for_vault
 from unit.vault.fake import SEAL, URL, Answer, FakeVault, Seen, errors, node, silent
-from unit.vault.test_operator import ROOT, SHARES, generating, sealed
+from unit.vault.shares import ROOT, SHARES, generating, sealed
 
 Capture = pytest.CaptureFixture[str]
 INIT = {"keys_base64": ["keyOne", "keyTwo", "keyThree"], "root_token": "hvs.root"}

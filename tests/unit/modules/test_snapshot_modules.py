@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab import archives
@@ -16,7 +17,7 @@ from unit.vault.fake import URL, Answer, FakeVault, Seen, Stream, errors, node
 Capture = pytest.CaptureFixture[str]
 API = "sys/storage/raft/snapshot"
 GOOD = archives.archive()
-LOGIN = {"auth_method": "approle", "role_id": "r", "secret_id": "theSecretId"}
+LOGIN: dict[str, Any] = {"auth_method": "approle", "role_id": "r", "secret_id": "theSecretId"}
 
 
 @pytest.fixture
@@ -72,9 +73,7 @@ class TestTake:
         for_vault(capsys, "vault_raft_snapshot", dest=str(tmp_path), token="hvs.operator")()
         assert revoked(cluster) == []
 
-    def test_one_that_does_not_arrive_whole_is_a_failure(
-        self, run: Runner, cluster: FakeVault, tmp_path: Path
-    ) -> None:
+    def test_one_that_does_not_arrive_whole_is_a_failure(self, run: Runner, cluster: FakeVault, tmp_path: Path) -> None:
         cluster.clear("GET", API).on("GET", API, Stream([GOOD[:-1]]))
         assert run.fails()["error_type"] == "SnapshotCorruptError"
         assert list(tmp_path.iterdir()) == []

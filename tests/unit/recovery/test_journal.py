@@ -1,13 +1,14 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The journal and the recovery around it: what a run leaves for the one that goes on, and what check mode leaves alone."""
+"""What a run leaves for the one that goes on, and what check mode leaves alone."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,12 @@ class TestJournal:
     def test_is_on_disk_after_each_change(self, tmp_path: Path) -> None:
         journal = Journal.new(tmp_path, NODES, START)
         assert not (tmp_path / JOURNAL).exists()
-        for change in (
+        changes: list[Callable[[], None]] = [
             lambda: journal.begin_run(at(1)),
             lambda: journal.note(restore="begun"),
             lambda: journal.add("Restore", {"leader": "v"}, at(3)),
-        ):
+        ]
+        for change in changes:
             change()
             left = Journal.load(tmp_path)
             assert left is not None
@@ -145,7 +147,7 @@ class TestStart:
 
     def test_not_where_no_folder_can_be(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(StoreError, match="Cannot create .*Choose another folder"):
+        with pytest.raises(StoreError, match=r"Cannot create .*Choose another folder"):
             Recovery(tmp_path / "file" / "x", writes=True).start(NODES, START)
 
 

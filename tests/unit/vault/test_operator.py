@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import traceback
-from typing import Any
 
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault import operator
@@ -15,14 +14,8 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
     VaultConfigError,
     VaultUnreachableError,
 )
-from unit.vault.fake import SEAL, Answer, Clock, FakeVault, Seen, errors, refused, silent
-
-SHARES = ["shareOne", "shareTwo", "shareThree"]
-
-# As Vault 1.21.0 answered, and `vault operator generate-root -decode` read it.
-OTP = "PGjqNOjPhIXaCNe2sTWdbNqU22ZU"
-ENCODED = "ODEZXyQMCwdbI2ATMTwAUBQbNjIpeDcEcAcyGg"
-ROOT = "hvs.jCaW3j8rrrebgOaVK6FQB5hO"
+from unit.vault.fake import SEAL, Clock, FakeVault, errors, refused, silent
+from unit.vault.shares import ENCODED, ROOT, SHARES, generating, sealed
 
 
 def holds_no_share(error: BaseException) -> bool:
@@ -94,23 +87,6 @@ class TestWaitInitialised:
         assert sum(clock.slept) == timeout
 
 
-def sealed(vault: FakeVault, threshold: int = 2, **state: Any) -> dict[str, Any]:
-    """A sealed node that counts shares as Vault does; gives the state that it changes."""
-    now: dict[str, Any] = {**SEAL, "sealed": True, "t": threshold, "progress": 0, "nonce": "n-1", **state}
-
-    def take(seen: Seen) -> Answer:
-        if seen.json.get("reset"):
-            now["progress"] = 0
-        else:
-            now["progress"] += 1
-            if now["progress"] == threshold:
-                now.update(sealed=False, progress=0)
-        return Answer(200, dict(now))
-
-    vault.on("GET", "sys/seal-status", call=lambda _seen: Answer(200, dict(now))).on("PUT", "sys/unseal", call=take)
-    return now
-
-
 class TestUnseal:
     def test_with_no_share_more_than_needed(self, vault: FakeVault) -> None:
         sealed(vault)
@@ -165,21 +141,6 @@ class TestUnseal:
             operator.unseal(vault.client(retries=5), SHARES)
         assert len(vault.sent("PUT", "sys/unseal")) == 1
         assert holds_no_share(caught.value)
-
-
-def generating(vault: FakeVault, required: int = 2, started: bool = False) -> None:
-    """A node that generates a root token."""
-    attempt = {"started": started, "progress": int(started), "required": required, "nonce": "n-1"}
-    given = iter(range(1, 99))
-
-    def update(_seen: Seen) -> Answer:
-        done = next(given) >= required
-        return Answer(200, {"complete": done, "encoded_token": ENCODED if done else ""})
-
-    vault.on("GET", "sys/generate-root/attempt", attempt)
-    vault.on("DELETE", "sys/generate-root/attempt", status=204)
-    vault.on("PUT", "sys/generate-root/attempt", {**attempt, "started": True, "otp": OTP})
-    vault.on("PUT", "sys/generate-root/update", call=update)
 
 
 class TestGenerateRoot:
