@@ -45,7 +45,7 @@ options:
   wait_timeout:
     description:
       - How long to wait for a server that cannot be asked, in seconds; V(0) looks once.
-      - A login that is refused or a secret that is not readable is believed after ten seconds.
+      - A secret that is not readable is believed after ten seconds, a login that is refused at the second time.
     type: float
     default: 0.0
 """
@@ -96,7 +96,9 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.secrets import prove
 
 SETTLES = 10.0
-"""Seconds after which a refusal is believed: a node that reloads from a snapshot does not know its logins yet."""
+"""Seconds after which a secret counts as not readable: a node that reloads from a snapshot may lack it for a moment."""
+REFUSALS = 1
+"""Refused logins that are tried again. Vault locks a user out for 15 minutes after five."""
 
 
 def main() -> None:
@@ -121,22 +123,22 @@ def main() -> None:
     def action() -> dict[str, object]:
         if module.params["values"] and not module.hides_output:
             raise VaultConfigError("Refused: values would be shown and logged. Set no_log: true on the task.")
-        began = time.monotonic()
+        began, refused = time.monotonic(), 0
         while True:
             late = time.monotonic() >= began + module.params["wait_timeout"]
-            believed = late or time.monotonic() >= began + SETTLES
             try:
                 proofs = look()
             except VaultConfigError:
                 raise
             except VaultError as error:
-                if late or (believed and isinstance(error, VaultAuthError)):
+                refused += isinstance(error, VaultAuthError)
+                if late or refused > REFUSALS:
                     raise
             else:
                 readable = all(proof["readable"] for proof in proofs)
-                if readable or believed:
+                if readable or late or time.monotonic() >= began + SETTLES:
                     return {"changed": False, "readable": readable, "secrets": proofs}
-            time.sleep(0.25)
+            time.sleep(3 if refused else 0.25)
 
     module.run(action)
 

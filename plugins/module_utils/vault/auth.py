@@ -157,6 +157,7 @@ def authenticate(client: VaultClient, options: Options, environment: Mapping[str
         mount = options.get("mount_point") or method.replace("aws_iam", "aws")
         raise VaultAuthError(
             f"Login with auth_method {method} (mount {mount}) was refused: {error} Check the credentials and their "
-            "expiry, and that the method is enabled at this mount."
+            "expiry, that the method is enabled at this mount, and that the user is not locked out: five refused "
+            "logins lock it for 15 minutes."
         ) from error
     client.owns_token = True
