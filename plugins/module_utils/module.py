@@ -27,7 +27,7 @@ CONNECTION_SPEC: dict[str, dict[str, Any]] = {
     "timeout": {"type": "float", "default": 30.0},
     "connect_timeout": {"type": "float", "default": 5.0},
     "retries": {"type": "int", "default": 2},
-    "proxies": {"type": "dict"},
+    "proxies": {"type": "dict", "no_log": True},
 }
 """Options of every module that speaks to Vault; described in doc_fragments/connection.py."""
 

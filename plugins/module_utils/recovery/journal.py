@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from ..files import StoreError, explain, read_json, write_json
 JOURNAL = "journal.json"
 INIT = "init.json"
 """Keys and root token of the temporary cluster: worthless once the snapshot is restored, removed at the end."""
+
+ABANDONED_AFTER = timedelta(hours=24)
+"""A journal that is older belongs to another disaster: its snapshot and its restore are not gone on with."""
 
 
 class Journal:
@@ -45,6 +48,19 @@ class Journal:
             directory,
             {"format": 1, "started_at": started, "last_at": started, "nodes": list(nodes), "runs": 0, "steps": []},
         )
+
+    def is_abandoned(self, now: datetime) -> bool:
+        """Whether nobody has gone on with it for so long that this is another disaster."""
+        return now - datetime.fromisoformat(self.data["last_at"]) > ABANDONED_AFTER
+
+    def set_aside(self) -> None:
+        """Renames it, for the file; its records stay where they are. Raises StoreError."""
+        path = self.directory / JOURNAL
+        began = datetime.fromisoformat(self.data["started_at"])
+        try:
+            path.rename(self.directory / f"journal-{began:%Y%m%dT%H%M%SZ}.json")
+        except OSError as error:
+            raise StoreError(f"Cannot rename {path}: {explain(error)}. Move it aside by hand.") from error
 
     @property
     def restore(self) -> str | None:

@@ -64,9 +64,12 @@ def current_holder() -> Holder:
             break
         if "ansible-playbook" in process[2]:
             chosen = pid
+            break
         pid = process[0]
     process = _process(chosen)
-    return Holder(chosen, process[1] if process else "", platform.node(), getpass.getuser())
+    if process is None:
+        raise StoreError("ps does not tell the start time of a process here: install procps, whose ps the lock needs.")
+    return Holder(chosen, process[1], platform.node(), getpass.getuser())
 
 
 def is_alive(holder: Holder) -> bool:

@@ -37,6 +37,7 @@ class Situation:
         own_token: whether the temporary cluster's root token is on file (False: none), and valid; None when nobody
             could be asked.
         has_init_file: whether the temporary cluster's keys are on file.
+        lost_init: whether room for these keys was made on file, and they never came.
         restore: how far an earlier run's restore got: ``begun``, ``done`` or None.
         confirm: the cluster name that the operator has typed.
         free: bytes free for Vault's data, by node name; empty where it is not known.
@@ -46,6 +47,7 @@ class Situation:
     snapshot: Mapping[str, Any]
     own_token: bool | None = None
     has_init_file: bool = False
+    lost_init: bool = False
     restore: str | None = None
     confirm: str = ""
     free: Mapping[str, int] = field(default_factory=dict)
@@ -109,9 +111,8 @@ def plan(situation: Situation) -> Plan:
     steps = [] if action is None else [*STEPS[action]]
     if action in (INITIALIZE, CONTINUE, REPLACE):
         steps.append("wait until every node is a Raft peer")
-        steps.append(
-            f"restore {situation.snapshot.get('path')} (taken {situation.snapshot.get('taken_at')}) on the leader"
-        )
+        taken = f"taken {situation.snapshot.get('taken_at')} of cluster {manifest.get('cluster_name') or 'not known'}"
+        steps.append(f"restore {situation.snapshot.get('path')} ({taken}) on the leader")
     if action is not None:
         steps += ["wait until every node serves", "read the canaries and write the record"]
     return Plan(action, problems, checks, steps, seal_types.pop() if len(seal_types) == 1 else None)
@@ -122,11 +123,19 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
     initialized = [node for node in nodes if node["initialized"]]
     if not initialized:
         return INITIALIZE, None
+    if situation.has_init_file and situation.own_token:
+        return CONTINUE, None
     if situation.restore == "done":
         return VERIFY, None
+    if situation.lost_init:
+        return None, (
+            f"{initialized[0]['url']} was initialised by a run that was killed before the keys were on "
+            "disk. The cluster holds nothing, and nobody can use it: stop Vault on every node, empty the data "
+            "folders, start Vault, and run this again."
+        )
     sealed = [node for node in initialized if node["sealed"]]
     if situation.has_init_file:
-        if situation.own_token or (situation.own_token is None and situation.restore is None):
+        if situation.own_token is None and situation.restore is None:
             return CONTINUE, None
         if situation.restore == "begun":
             return VERIFY, None

@@ -42,6 +42,10 @@ class Recovery:
                 raise StoreError(f"Cannot create {self.directory}: {explain(error)}. Choose another folder.") from error
             lock.acquire(self.directory, lock.current_holder())
         left = Journal.load(self.directory)
+        if left is not None and left.is_abandoned(now):
+            if self.writes:
+                left.set_aside()
+            left = None
         if left is not None and left.data.get("nodes") != list(nodes):
             raise RecoveryError(
                 f"{self.directory} holds an unfinished recovery of {', '.join(left.data.get('nodes', []))}. Use "

@@ -29,7 +29,8 @@ def build_record(
     """
     data = journal.data
     started = datetime.fromisoformat(data["started_at"])
-    snapshot = data.get("snapshot") or {}
+    # The one that was restored; before that, the one that was chosen.
+    snapshot = data.get("snapshot") or data.get("chosen") or {}
     readable = data.get("readable_at")
     rto = (datetime.fromisoformat(readable) - started).total_seconds() if readable else None
     rpo = (started - datetime.fromisoformat(snapshot["taken_at"])).total_seconds() if snapshot.get("taken_at") else None
@@ -89,6 +90,8 @@ def _verdicts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows.append(
         ("Survives the loss of a node", "not known" if redundant is None else ("yes" if redundant else "NOT YET"))
     )
+    if not record["secrets"]:
+        rows.append(("Secrets read back", "NONE: name some in vault_recovery_canaries"))
     if record["safety_snapshot"]:
         rows.append(("Safety snapshot of what was there", record["safety_snapshot"]))
     rows += [(f"Not used: {item['path']}", item["problem"]) for item in record["rejected_snapshots"]]

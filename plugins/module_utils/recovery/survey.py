@@ -59,19 +59,22 @@ def survey(
             snapshot=snapshot,
             own_token=own_token,
             has_init_file=root_token is not None,
+            lost_init=root_token is None and init_file.exists(),
             restore=restore,
             confirm=confirm,
             free=free,
         )
     )
     if decision.problems:
-        raise RecoveryError("The recovery is refused, nothing was changed:\n- " + "\n- ".join(decision.problems))
+        raise RecoveryError(
+            "The recovery is refused, this run has changed nothing:\n- " + "\n- ".join(decision.problems)
+        )
     if decision.action == INITIALIZE and writes:
         if root_token:
             _set_aside(init_file)
-        if journal and journal.data.pop("restore", None):
-            # It was of nodes that are gone: a run that follows must not take these for restored.
-            journal.note()
+        if journal and journal.restore:
+            # All of it was of nodes that are gone: a run that follows must not take these for restored.
+            journal.note(restore=None, snapshot=None, readable_at=None, secrets=[], redundant=None)
     return {"changed": False, **decision.to_dict(), "init_file": str(init_file)}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..vault.health import read_health
 from .archive import SnapshotInfo, SnapshotReader
 from .errors import SnapshotCorruptError, SnapshotError
 from .library import newest_verified
-from .manifest import Origin, check_manifest, read_manifest, write_manifest
+from .manifest import Origin, check_manifest, manifest_path, read_manifest, write_manifest
 
 SNAPSHOT_API = "sys/storage/raft/snapshot"
 
@@ -104,6 +105,9 @@ def take(
                 file.write(chunk)
                 reader.feed(chunk)
             info = reader.finish()
+            # A run that is killed before the new one is written must not leave the old one's manifest beside it.
+            with suppress(IsADirectoryError):
+                manifest_path(path).unlink(missing_ok=True)
     except SnapshotCorruptError as error:
         raise SnapshotCorruptError(
             f"The snapshot from {leader.connection.url} did not arrive whole: {error}. Nothing was kept; a snapshot "

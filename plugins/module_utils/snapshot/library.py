@@ -101,7 +101,7 @@ def _none_verified(path: str, rejected: list[tuple[str, str]], found: int) -> st
     problems = "; ".join(problem for _unused, problem in rejected)
     left = found - len(rejected)
     if left:
-        advice = f"{left} older ones were not tried: allow more candidates to go back further"
+        advice = f"{left} older ones were not tried: raise candidates (vault_recovery_snapshot_candidates)"
     else:
         advice = "Fetch a copy from another store"
     return f"No snapshot in {path} can be used, {len(rejected)} tried: {problems}. {advice}."

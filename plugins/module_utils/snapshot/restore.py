@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..vault.client import VaultClient
-from ..vault.errors import VaultApiError, VaultConfigError, VaultUnreachableError
+from ..vault.errors import VaultApiError, VaultConfigError, VaultSealedError, VaultUnreachableError
 from ..vault.health import NodeHealth, read_health
 from .archive import SnapshotInfo
 from .download import SNAPSHOT_API
@@ -94,6 +94,9 @@ def restore(
             "snapshot has, and restore again if it is missing."
         ) from error
     moments.append(monotonic())
+    # Vault lets go of its answer and takes the lock under which it applies the snapshot at the same moment; on a busy
+    # cluster the index alone would not tell.
+    sleep(0.2)
     sealed = _wait_reloaded(watcher, before, reload_timeout, sleep, monotonic)
     moments.append(monotonic())
     seconds = {
@@ -121,6 +124,12 @@ def _wait_reloaded(
     while True:
         now = read_health(leader)
         moved_to = None
+        if now.sealed and (before.seal or {}).get("type") not in (None, "shamir"):
+            raise VaultSealedError(
+                f"{leader.connection.url} took the snapshot and sealed itself: its "
+                f"{(before.seal or {}).get('type')} seal cannot decrypt what the snapshot was sealed with. Give it the "
+                "key of the snapshot's origin, and look at its log."
+            )
         if now.sealed:
             return True
         if not now.reachable:

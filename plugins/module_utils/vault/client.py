@@ -35,6 +35,9 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "LIST"})
 CHUNK = 256 * 1024
 """Bytes asked of the socket at once while a snapshot streams."""
 
+UPLOAD_STALL = 60.0
+"""Seconds for which a server may take nothing of an upload: urllib3 sends a body under the limit for connecting."""
+
 
 @dataclass(frozen=True)
 class Connection:
@@ -320,7 +323,7 @@ class VaultClient:
             body: open binary file; its size becomes the Content-Length.
             timeout: seconds to wait for the answer once all is sent.
         """
-        self._transport.send("POST", f"/v1/{path}", data=body, timeout=(self.connection.connect_timeout, timeout))
+        self._transport.send("POST", f"/v1/{path}", data=body, timeout=(UPLOAD_STALL, timeout))
 
     def logout(self) -> None:
         """Revokes the token when a login of ours made it. A failure is none of the caller's business: it expires."""

@@ -160,7 +160,15 @@ class TestSecret:
         assert run(path=["kv/b"], wait_timeout=60)["readable"] is False
         vault.clear("GET", "kv/a").on("GET", "kv/a", errors("invalid token"), 403)
         assert run.fails(wait_timeout=60)["error_type"] == "VaultAuthError"
-        assert sum(clock.slept) == 2 * run.module.SETTLES
+        assert sum(clock.slept) == run.module.SETTLES + 3
+
+    def test_a_refused_login_is_tried_twice_and_not_until_the_user_is_locked_out(
+        self, run: Runner, vault: FakeVault, clock: Clock
+    ) -> None:
+        vault.on("POST", "auth/approle/login", errors("invalid role or secret ID"), 400)
+        login = {"auth_method": "approle", "role_id": "r", "secret_id": "s"}
+        assert run.fails(wait_timeout=60, **login)["error_type"] == "VaultAuthError"
+        assert len([seen for seen in vault.seen if seen.path == "auth/approle/login"]) == 2
 
     def test_a_mistake_is_not_waited_for(self, run: Runner, clock: Clock) -> None:
         assert run.fails(url="vault-1", wait_timeout=60)["error_type"] == "VaultConfigError"

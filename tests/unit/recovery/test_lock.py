@@ -112,16 +112,17 @@ class TestRelease:
 
 
 class TestHolder:
-    def test_is_the_playbook_above_its_workers(self, processes: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_the_nearest_playbook_and_no_terminal_that_was_started_with_one(
+        self, processes: Table, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         processes.update(
             {
-                50: (1, "long ago", "/bin/bash"),
+                50: (1, "long ago", "tmux new ansible-playbook recover-vault.yml"),
                 100: (50, SINCE, PLAYBOOK),
-                101: (100, "later", PLAYBOOK),
-                102: (101, "now", "/bin/sh -c python3 AnsiballZ_vault_recovery_record.py"),
+                101: (100, "now", "/bin/sh"),
             }
         )
-        monkeypatch.setattr(os, "getppid", lambda: 102)
+        monkeypatch.setattr(os, "getppid", lambda: 101)
         assert (current_holder().pid, current_holder().started) == (100, SINCE)
 
     def test_is_the_parent_where_no_playbook_is(self, processes: Table, monkeypatch: pytest.MonkeyPatch) -> None:

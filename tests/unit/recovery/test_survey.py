@@ -158,7 +158,7 @@ class TestRefused:
     def test_with_every_reason(self, vault: FakeVault, run: Any, tmp_path: Path) -> None:
         node(vault, URL, 200)
         down(vault, OTHER)
-        with pytest.raises(RecoveryError, match="The recovery is refused, nothing was changed:\n- ") as caught:
+        with pytest.raises(RecoveryError, match="The recovery is refused, this run has changed nothing:\n- ") as caught:
             run(confirm="prod", free={"vault-1": 1})
         assert str(caught.value).count("\n- ") == 2
         assert "connection refused" in str(caught.value)

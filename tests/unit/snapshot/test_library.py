@@ -92,7 +92,7 @@ class TestFolder:
         said = refusal(tmp_path, 2)
         assert said.startswith(f"No snapshot in {tmp_path} can be used, 2 tried: {broken[1]} is not")
         assert f"; {broken[0]} is not an intact snapshot" in said
-        assert "1 older ones were not tried: allow more candidates to go back further." in said
+        assert "1 older ones were not tried: raise candidates (vault_recovery_snapshot_candidates)." in said
 
     def test_tries_no_older_one_than_needed(self, tmp_path: Path) -> None:
         put(tmp_path, "1.snap", SAVED + 1)
