@@ -145,7 +145,8 @@ def wait_for(
         if monotonic() >= deadline:
             raise VaultUnreachableError(
                 f"The cluster is not {goal} after {timeout:g} s: {'; '.join(state.waiting_for).rstrip('.')}. "
-                "Look at the logs of these nodes, then run this again: it goes on from where it is."
+                "Look at the logs of these nodes, then run this again: it goes on from where it is. If one says 'tls: "
+                "unrecognized name', it is cut off from Raft: restart Vault on all nodes at once first."
             )
         sleep(interval)
 

@@ -120,7 +120,9 @@ def unseal(
                 f"{client.connection.url} refused key share {number} of {len(key_shares)} ({_reason(error)}). Check "
                 "that they are this cluster's, enough of them, each given once, and of the seal that the node has."
             ) from None
-        if not status.get("sealed"):
+        # No progress after a share: enough were given. A node that joins with them is unsealed a second later, and one
+        # share more would begin another round.
+        if not status.get("sealed") or not status.get("progress"):
             break
     return seal_status(client)
 

@@ -128,7 +128,7 @@ class TestUnseal:
 
     def test_a_refused_share_is_told_by_its_number(self, vault: FakeVault) -> None:
         sealed(vault, 3)
-        vault.clear("PUT", "sys/unseal").on("PUT", "sys/unseal", {**SEAL, "sealed": True})
+        vault.clear("PUT", "sys/unseal").on("PUT", "sys/unseal", {**SEAL, "sealed": True, "progress": 1})
         vault.on("PUT", "sys/unseal", errors("invalid key:\ncipher: message authentication failed"), 400)
         with pytest.raises(VaultConfigError, match=r"refused key share 2 of 3 .invalid key: cipher") as caught:
             operator.unseal(vault.client(), SHARES)
