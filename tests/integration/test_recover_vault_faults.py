@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import Connection, VaultClient
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_for as wait_until
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultUnreachableError
 from lab import Lab
 from lab.pki import write_private
 from lab.playbook import RECOVER_VAULT, ROOT, Origin, Playbook, ansible_playbook, make_origin
 from lab.processes import wait_for
+from lab.vault import VaultNode
 
 QUICK = {"vault_recovery_redundant_timeout": 1}
 """For the tests that do not ask whether the loss of a node is borne again."""
@@ -87,8 +91,58 @@ def test_killed_with_its_modules_after_the_restore_began(lost: Origin, tmp_path:
 
 
 def _has_origin(origin: Origin) -> bool:
-    answer = origin.cluster.nodes[0].request("GET", "secret/data/dr/canary", token=origin.root_token, timeout=30)
-    return bool(answer.ok)
+    return _gives_origin(origin, origin.cluster.nodes[0])
+
+
+def _gives_origin(origin: Origin, node: VaultNode) -> bool:
+    return bool(node.request("GET", "secret/data/dr/canary", token=origin.root_token, timeout=30).ok)
+
+
+@pytest.fixture(scope="module")
+def shamir(lab: Lab) -> Iterator[Origin]:
+    origin = make_origin(lab, "faults-shamir", awskms=False)
+    yield origin
+    origin.cluster.stop()
+
+
+@pytest.mark.parametrize(
+    "task", ["Note that the restore begins", "Unseal every node with the key shares of the snapshot's origin"]
+)
+def test_a_shamir_recovery_killed_and_run_again_finishes(shamir: Origin, tmp_path: Path, task: str) -> None:
+    shamir.cluster.wipe_and_start()
+    playbook = shamir.playbook(tmp_path, **QUICK)
+    run = playbook.start()
+    run.wait_for_task(task)
+    run.kill_all()
+    again = playbook.run()
+    assert again.rc == 0, again.output
+    assert_recovered(shamir)
+    assert again.record["runs"] == 2
+
+
+def test_a_node_that_missed_the_change_of_keys_is_named_though_it_serves(lost: Origin) -> None:
+    """One that is down while the leader restores: Vault lets it join the restored cluster with the keys of before."""
+    cluster = lost.cluster
+    cluster.initialize(shares=1, threshold=1, wait_voters=False)
+    late = cluster.nodes[2]
+    late.kill()
+    answer = cluster.leader().request(
+        "POST",
+        "sys/storage/raft/snapshot-force",
+        token=cluster.root_token,
+        data=lost.snapshot.read_bytes(),
+        timeout=60,
+    )
+    assert answer.status_code == 204
+    wait_for("the restored cluster gives out the origin's secret", lambda: _has_origin(lost))
+    late.start()
+    clients = [VaultClient(Connection(url, ca_cert=str(cluster.ca_file))) for url in cluster.addresses]
+    wait_for("it has the restored data", lambda: _gives_origin(lost, late))
+    with pytest.raises(VaultUnreachableError, match=f"{late.address} has missed the restore's change of keys"):
+        wait_until(clients, "serving", 3)
+    late.stop()
+    late.start()
+    assert wait_until(clients, "serving", 60).leader_address == cluster.leader().address
 
 
 def test_the_second_of_two_recoveries_is_refused(lost: Origin, tmp_path: Path) -> None:
@@ -102,6 +156,7 @@ def test_the_second_of_two_recoveries_is_refused(lost: Origin, tmp_path: Path) -
     first.resume()
     finished = first.finish()
     assert finished.rc == 0, finished.output
+    assert finished.record["runs"] == 1
     assert_recovered(lost)
 
 

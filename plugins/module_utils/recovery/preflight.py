@@ -129,9 +129,10 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
         return VERIFY, None
     if situation.lost_init:
         return None, (
-            f"{initialized[0]['url']} was initialised by a run that was killed before the keys were on "
-            "disk. The cluster holds nothing, and nobody can use it: stop Vault on every node, empty the data "
-            "folders, start Vault, and run this again."
+            f"{initialized[0]['url']} is initialised, and init.json in the recovery's folder has room for its keys but "
+            "no key: an earlier run was killed in between. If it was that run which initialised this cluster, it is "
+            "empty and nobody can use it: stop Vault on every node, empty the data folders, start Vault, and run this "
+            "again. If it may hold data, do not: remove that init.json and run this again."
         )
     sealed = [node for node in initialized if node["sealed"]]
     if situation.has_init_file:

@@ -72,6 +72,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def _troubled(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The steps that were noted with a problem and gone on from."""
+    return [step for step in record["steps"] if step["detail"].get("problem")]
+
+
 def _verdicts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     snapshot = record["snapshot"]
     rows = [
@@ -86,10 +91,9 @@ def _verdicts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{duration(record['rto_seconds'])} (objective {duration(record['rto_objective_seconds'])}{met})",
         )
     )
-    redundant = record["redundant"]
-    rows.append(
-        ("Survives the loss of a node", "not known" if redundant is None else ("yes" if redundant else "NOT YET"))
-    )
+    not_yet = ": ".join(["NOT YET", *(step["detail"]["problem"] for step in _troubled(record)[-1:])])
+    redundant = {None: "not known", True: "yes", False: not_yet}[record["redundant"]]
+    rows.append(("Survives the loss of a node", redundant))
     if not record["secrets"]:
         rows.append(("Secrets read back", "NONE: name some in vault_recovery_canaries"))
     if record["safety_snapshot"]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -105,7 +106,10 @@ def take(
                 file.write(chunk)
                 reader.feed(chunk)
             info = reader.finish()
-            # A run that is killed before the new one is written must not leave the old one's manifest beside it.
+            # A run that is killed before the new one is written must not leave the old one's manifest beside it. On a
+            # full disk the old one stays, and so does its manifest.
+            file.flush()
+            os.fsync(file.fileno())
             with suppress(IsADirectoryError):
                 manifest_path(path).unlink(missing_ok=True)
     except SnapshotCorruptError as error:

@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from .client import VaultClient
 from .errors import VaultApiError, VaultConfigError, VaultError, VaultSealedError, VaultUnreachableError
-from .health import SERVING, NodeHealth, read_autopilot, read_health, read_peers
+from .health import NodeHealth, read_autopilot, read_health, read_peers
 
 GOALS = ("reachable", "unsealed", "serving", "redundant")
 """What can be waited for, weakest first: every node answers; none is sealed; every node
@@ -85,12 +85,13 @@ def missing_for(state: ClusterState, goal: str) -> list[str]:
     missing = [f"{node.url} is {node.state}" for node in state.nodes if node.sealed or not node.initialized]
     if goal == "unsealed" or missing:
         return missing
-    missing = [f"{node.url} is {node.state}, leader {node.leader_address}" for node in state.nodes if not node.serving]
+    missing = _stale_keys(state) or [
+        f"{node.url} is {node.state}, leader {node.leader_address}" for node in state.nodes if not node.serving
+    ]
     if not missing and state.leader_address is None:
         missing = ["the nodes do not agree on one leader"]
     if not missing and not any(node.http_status == 200 for node in state.nodes):
         missing = ["no node says that it is active"]
-    missing = missing or _stale_keys(state)
     if goal == "serving" or missing:
         return missing
     if state.autopilot is None:
@@ -103,7 +104,7 @@ def missing_for(state: ClusterState, goal: str) -> list[str]:
 
 
 def _stale_keys(state: ClusterState) -> list[str]:
-    """Nodes that missed a restore's change of keys.
+    """Those of unsealed nodes that missed a restore's change of keys.
 
     Vault tells its followers of it by an entry in the raft log (physical/raft/raft.go, RestoreSnapshot). One that gets
     the restored data as a snapshot taken behind that entry never acts on it: it cannot decrypt what it stores, so it
@@ -114,7 +115,7 @@ def _stale_keys(state: ClusterState) -> list[str]:
         f"{node.url} has missed the restore's change of keys and cannot decrypt its data: restart Vault there (if that "
         "does not help, stop it, empty its data folder and start it: it joins again)"
         for node in state.nodes
-        if wanted and node.http_status in SERVING and node.cluster_id != wanted
+        if wanted and node.cluster_id != wanted
     ]
 
 

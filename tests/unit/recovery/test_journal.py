@@ -124,6 +124,20 @@ class TestStart:
         assert (result["resumed"], result["journal"]["runs"], result["journal"]["restore"]) == (True, 2, "begun")
         assert result["journal"]["started_at"].startswith("2026-11-24T03:00:00.000")
 
+    @pytest.mark.parametrize(("hours", "resumed"), [(24, True), (24.001, False)])
+    @pytest.mark.parametrize("writes", [True, False])
+    def test_not_with_one_of_another_disaster(self, folder: Path, hours: float, resumed: bool, writes: bool) -> None:
+        Recovery(folder, writes=True).start(NODES, START)
+        Recovery(folder, writes=True).step("Restore", {}, {"restore": "done"}, at(60))
+        (folder / INIT).write_text("{}")
+        result = Recovery(folder, writes=writes).start(NODES, at(60 + hours * 3600))
+        assert (result["resumed"], "restore" in result["journal"]) == (resumed, resumed)
+        aside = folder / "journal-20261124T030000Z.json"
+        assert aside.exists() is (writes and not resumed)
+        # Whose cluster it is, only its keys tell.
+        assert (folder / INIT).exists()
+        assert read_json(aside if aside.exists() else folder / JOURNAL)["restore"] == "done"
+
     @pytest.mark.parametrize("nodes", [NODES[:1], NODES[::-1], []])
     def test_not_with_another_clusters(self, recovery: Recovery, folder: Path, nodes: list[str]) -> None:
         recovery.start(NODES, START)

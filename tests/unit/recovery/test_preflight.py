@@ -77,6 +77,8 @@ def decide(nodes: list[dict[str, Any]], **facts: Any) -> Plan:
         ([serving()], {**KEYS, **BEGUN, "own_token": False}, VERIFY),
         ([sealed()], {**KEYS, **BEGUN}, VERIFY),
         ([sealed()], BEGUN, VERIFY),
+        # Initialised once more after a restore on nodes that were emptied: the token says whose cluster it is.
+        ([serving()], {**KEYS, "own_token": True, "restore": "done"}, CONTINUE),
         # Killed after the restore.
         ([serving()], {"restore": "done"}, VERIFY),
         ([sealed()], {**KEYS, "restore": "done"}, VERIFY),
@@ -110,6 +112,8 @@ def test_action(nodes: list[dict[str, Any]], facts: dict[str, Any], action: str)
         ([serving()], {**KEYS, "own_token": False}, "holds the data of the cluster"),
         ([serving()], BEGUN, "holds the data of the cluster"),
         ([serving(), serving(OTHER, "test")], {"confirm": "prod"}, "belong to different clusters (prod, test)"),
+        ([sealed()], {"lost_init": True}, "If it may hold data, do not: remove that init.json"),
+        ([serving()], {"lost_init": True, "confirm": "prod"}, "has room for its keys but no key"),
         ([sealed()], {}, "initialised but sealed: it may hold data"),
         ([sealed()], {"confirm": "prod"}, "initialised but sealed"),
         ([sealed(), fresh(OTHER)], {"confirm": "prod"}, "initialised but sealed"),

@@ -119,8 +119,17 @@ class TestSummary:
             ({"readable_at": None}, "Time to readable (RTO): not known (objective 15 min 0 s)"),
             ({"status": FAILED, "problem": "It broke."}, "Status: failed: It broke."),
             ({"redundant": False}, "Survives the loss of a node: NOT YET"),
+            (
+                {"redundant": False, "steps": [{**STEP, "detail": {"problem": "2 voters"}}]},
+                "Survives the loss of a node: NOT YET: 2 voters",
+            ),
             ({"redundant": None}, "Survives the loss of a node: not known"),
             ({"snapshot": None}, "Snapshot: none was chosen"),
+            (
+                {"snapshot": None, "chosen": {"path": "/c", "taken_at": "2026-11-24T02:00:00+00:00"}},
+                "Snapshot: /c, taken 2026-11-24T02:00:00+00:00",
+            ),
+            ({"secrets": []}, "Secrets read back: NONE: name some in vault_recovery_canaries"),
             ({"safety_snapshot": "/x/safety.snap"}, "Safety snapshot of what was there: /x/safety.snap"),
         ],
     )

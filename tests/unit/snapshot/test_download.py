@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
+from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot import download as downloads
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.archive import verify_file
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.download import (
     SNAPSHOT_API,
@@ -136,14 +137,37 @@ def test_what_does_not_arrive_whole_leaves_nothing(
     assert left == ({"x.snap": b"yesterday", "x.snap.json": b"{}"} if there else {})
 
 
-def test_a_full_disk_leaves_nothing(cluster: FakeVault, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("there", [{}, {"x.snap": b"yesterday", "x.snap.json": b"{}"}])
+def test_a_full_disk_leaves_what_was_there(
+    cluster: FakeVault, dest: Path, monkeypatch: pytest.MonkeyPatch, there: dict[str, bytes]
+) -> None:
+    for name, data in there.items():
+        (dest / name).write_bytes(data)
+
     def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="No space left"):
-        download(cluster, dest)
-    assert list(dest.iterdir()) == []
+        download(cluster, dest / "x.snap")
+    assert {file.name: file.read_bytes() for file in dest.iterdir()} == there
+
+
+def test_a_run_that_is_killed_leaves_no_manifest_of_another_snapshot(
+    cluster: FakeVault, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dest / "x.snap"
+    path.write_bytes(b"yesterday")
+    manifest_path(path).write_text("{}")
+
+    def killed(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(downloads, "write_manifest", killed)
+    with pytest.raises(KeyboardInterrupt):
+        download(cluster, path)
+    assert verify_file(path).index == 4711
+    assert read_manifest(path) is None
 
 
 def test_a_manifest_that_cannot_be_written_is_told_apart(cluster: FakeVault, dest: Path) -> None:

@@ -24,6 +24,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
     VaultApiError,
     VaultConfigError,
     VaultPermissionError,
+    VaultSealedError,
     VaultUnreachableError,
 )
 from lab import archives
@@ -187,6 +188,12 @@ class TestReload:
     def test_other_shamir_keys_seal_it(self, cluster: FakeVault, path: Path, clock: Clock) -> None:
         self.after(cluster, self.look(cluster, 200, 50), self.look(cluster, 503, None))
         assert send(cluster, path, clock).sealed is True
+
+    def test_an_auto_unseal_that_cannot_open_it_is_told(self, cluster: FakeVault, path: Path, clock: Clock) -> None:
+        node(cluster, OTHER, 200, type="awskms")
+        self.after(cluster, self.look(cluster, 503, None))
+        with pytest.raises(VaultSealedError, match="sealed itself: its awskms seal cannot decrypt"):
+            send(cluster, path, clock)
 
     def test_a_version_that_tells_no_index(self, cluster: FakeVault, path: Path, clock: Clock) -> None:
         self.after(cluster, refused(), self.look(cluster, 200, None))

@@ -64,6 +64,16 @@ def test_a_dead_node_is_what_every_goal_lacks(goal: str) -> None:
             "do not agree on one leader",
         ),
         ("serving", {"nodes": [STANDBY, replace(STANDBY, url=THIRD)]}, "no node says that it is active"),
+        (
+            "serving",
+            {"nodes": [replace(ACTIVE, cluster_id="new"), STANDBY]},
+            f"{OTHER} has missed the restore's change of keys and cannot decrypt its data: restart Vault there",
+        ),
+        (
+            "serving",
+            {"nodes": [replace(ACTIVE, cluster_id="new"), replace(STANDBY, cluster_id="old", leader_address=None)]},
+            f"{OTHER} has missed the restore's change of keys and cannot decrypt its data: restart Vault there",
+        ),
         ("redundant", {"nodes": [ACTIVE, STANDBY, SEALED]}, f"{THIRD} is sealed"),
         ("redundant", {"autopilot": None}, "autopilot's state cannot be read"),
         ("redundant", {"autopilot": autopilot(healthy=False)}, "healthy False, 3 voters"),

@@ -94,6 +94,13 @@ class TestUnseal:
         assert (status["sealed"], "nonce" in status) == (False, False)
         assert [seen.json["key"] for seen in vault.sent("PUT", "sys/unseal")] == SHARES[:2]
 
+    def test_a_node_that_is_still_joining_gets_no_share_of_a_next_round(self, vault: FakeVault) -> None:
+        vault.on("GET", "sys/seal-status", {**SEAL, "sealed": True, "t": 2, "progress": 0})
+        vault.on("PUT", "sys/unseal", {**SEAL, "sealed": True, "t": 2, "progress": 1})
+        vault.on("PUT", "sys/unseal", {**SEAL, "sealed": True, "t": 2, "progress": 0})
+        assert operator.unseal(vault.client(), SHARES)["sealed"] is True
+        assert [seen.json["key"] for seen in vault.sent("PUT", "sys/unseal")] == SHARES[:2]
+
     def test_too_few_leave_it_sealed(self, vault: FakeVault) -> None:
         sealed(vault, 5)
         status = operator.unseal(vault.client(), SHARES)
