@@ -166,8 +166,7 @@ class TestSecret:
         self, run: Runner, vault: FakeVault, clock: Clock
     ) -> None:
         vault.on("POST", "auth/approle/login", errors("invalid role or secret ID"), 400)
-        login = {"auth_method": "approle", "role_id": "r", "secret_id": "s"}
-        assert run.fails(wait_timeout=60, **login)["error_type"] == "VaultAuthError"
+        assert run.fails(wait_timeout=60, **LOGIN)["error_type"] == "VaultAuthError"
         assert len([seen for seen in vault.seen if seen.path == "auth/approle/login"]) == 2
 
     def test_a_mistake_is_not_waited_for(self, run: Runner, clock: Clock) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import requests
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import (
-    UPLOAD_STALL,
     Connection,
     VaultClient,
 )
@@ -276,13 +275,6 @@ class TestStreams:
         vault.on("GET", "x", raises=silent())
         with pytest.raises(VaultUnreachableError, match="no answer for 600 s"), vault.client().download("x", 600.0):
             pass
-
-
-class TestUpload:
-    def test_a_slow_taker_is_not_cut_off_by_the_limit_for_connecting(self, vault: FakeVault) -> None:
-        vault.on("POST", "x", status=204)
-        vault.client(connect_timeout=1.0).upload("x", io.BytesIO(b"snapshot"), 600.0)
-        assert vault.seen[0].options["timeout"] == (UPLOAD_STALL, 600.0)
 
 
 class TestLogout:

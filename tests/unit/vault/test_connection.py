@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import Connection
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import UPLOAD_STALL, Connection
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultConfigError
 from unit.vault.fake import OTHER, URL, FakeVault
 
@@ -126,6 +127,12 @@ class TestProxies:
 
 def test_connect_and_read_have_limits_of_their_own(vault: FakeVault) -> None:
     assert options(vault, connect_timeout=3.0, timeout=20.0)["timeout"] == (3.0, 20.0)
+
+
+def test_a_slow_taker_of_an_upload_is_not_cut_off_by_the_limit_for_connecting(vault: FakeVault) -> None:
+    vault.on("POST", "x", status=204)
+    vault.client(connect_timeout=1.0).upload("x", io.BytesIO(b"snapshot"), 600.0)
+    assert vault.seen[0].options["timeout"] == (UPLOAD_STALL, 600.0)
 
 
 def test_the_namespace_goes_along(vault: FakeVault) -> None:
