@@ -42,12 +42,13 @@ options:
       - Accepts a snapshot that was sealed by another seal, as that of another cluster is.
     type: bool
     default: false
-  peers:
+  nodes:
     description:
-      - Waits until the cluster has this many Raft peers before anything is sent. V(0) does not wait.
-    type: int
-    default: 0
-  peers_timeout:
+      - Waits until each of these nodes has joined the cluster and caught up, before anything is sent.
+    type: list
+    elements: str
+    default: []
+  join_timeout:
     description:
       - How long to wait for them, in seconds.
     type: float
@@ -91,7 +92,7 @@ seconds:
   description: Time of each step.
   returned: changed, not in check mode
   type: dict
-  sample: {peers: 1.2, verify: 0.01, upload: 0.2, reload: 1.4}
+  sample: {join: 1.2, verify: 0.01, upload: 0.2, reload: 1.4}
 index:
   description: Raft index of the snapshot.
   returned: success
@@ -111,7 +112,8 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.files import 
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.manifest import verify
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.restore import inspect_target, restore
-from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_for_peers
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_until_joined
 
 
 def main() -> None:
@@ -120,8 +122,8 @@ def main() -> None:
         {
             "path": {"type": "path", "required": True},
             "force": {"type": "bool", "default": False},
-            "peers": {"type": "int", "default": 0},
-            "peers_timeout": {"type": "float", "default": 120.0},
+            "nodes": {"type": "list", "elements": "str", "default": []},
+            "join_timeout": {"type": "float", "default": 120.0},
             "upload_timeout": {"type": "float", "default": 600.0},
             "reload_timeout": {"type": "float", "default": 300.0},
         }
@@ -137,14 +139,14 @@ def main() -> None:
             info, target = verify(path), inspect_target(client)
             return {"changed": True, "leader": target.url, "index": info.index, "sha256": info.sha256}
         began = time.monotonic()
-        wait_for_peers(client, options["peers"], options["peers_timeout"])
+        wait_until_joined([VaultClient(module.connection(url)) for url in options["nodes"]], options["join_timeout"])
         waited = round(time.monotonic() - began, 3)
         done = restore(client, path, options["force"], options["upload_timeout"], options["reload_timeout"])
         return {
             "changed": True,
             "leader": done.leader,
             "sealed": done.sealed,
-            "seconds": {"peers": waited, **done.seconds},
+            "seconds": {"join": waited, **done.seconds},
             "index": done.info.index,
             "sha256": done.info.sha256,
         }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .client import VaultClient
-from .errors import VaultApiError, VaultConfigError, VaultError, VaultSealedError, VaultUnreachableError
+from .errors import VaultConfigError, VaultError, VaultUnreachableError
 from .health import NodeHealth, read_autopilot, read_health, read_peers
 
 GOALS = ("reachable", "unsealed", "serving", "redundant")
@@ -152,39 +152,42 @@ def wait_for(
         sleep(interval)
 
 
-def wait_for_peers(
-    client: VaultClient,
-    count: int,
+def wait_until_joined(
+    clients: Sequence[VaultClient],
     timeout: float,
     interval: float = 0.1,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Waits until the raft configuration has this many peers, voters or not yet.
+    """Waits until every node is unsealed and has applied what the raft log held a look before.
 
-    One node is asked, not all: a node that is being let in holds its answers back for seconds.
+    A node that is still catching up while a snapshot is restored can miss the restore's change of keys (see
+    `missing_for`), so being listed as a peer is not enough.
 
     Args:
-        timeout: seconds; 0 looks once.
+        clients: one for each node; none waits for nothing.
+        timeout: seconds; 0 looks twice.
         interval: seconds between two looks.
 
     Raises:
-        VaultUnreachableError: not reached in time; the message says how many there were.
-        VaultError: the token may not read the configuration, or the CA is wrong.
+        VaultUnreachableError: not reached in time; the message says which nodes are missing.
+        VaultConfigError: an address or the CA is wrong.
     """
     deadline = monotonic() + timeout
-    while count > 0:
-        try:
-            peers = read_peers(client)
-            problem = f"it has {len(peers)}: {', '.join(str(peer['address']) for peer in peers)}"
-            if len(peers) >= count:
-                return
-        except (VaultUnreachableError, VaultSealedError, VaultApiError) as error:
-            # A node that was initialised a moment ago is still becoming the leader.
-            problem = str(error).rstrip(".")
-        if monotonic() >= deadline:
+    wanted: int | None = None
+    while clients:
+        nodes = read_cluster(clients).nodes
+        missing = [
+            f"{node.url} is {node.state or 'unreachable'}, raft index {node.raft_applied_index}"
+            for node in nodes
+            if node.sealed or not node.initialized or wanted is None or (node.raft_applied_index or 0) < wanted
+        ]
+        if not missing:
+            return
+        if monotonic() >= deadline and wanted is not None:
             raise VaultUnreachableError(
-                f"The cluster of {client.connection.url} does not have {count} raft peers after {timeout:g} s: "
-                f"{problem}. Look at the log of the node that is missing, and at retry_join in its configuration."
+                f"Not every node has joined the cluster after {timeout:g} s, whose raft index is {wanted}: "
+                f"{'; '.join(missing)}. Look at their logs, and at retry_join in their configuration."
             )
+        wanted = max(1, *(node.raft_applied_index or 0 for node in nodes))
         sleep(interval)

@@ -15,11 +15,9 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster
     missing_for,
     read_cluster,
     wait_for,
-    wait_for_peers,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
     VaultConfigError,
-    VaultPermissionError,
     VaultUnreachableError,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health import NodeHealth
@@ -175,33 +173,3 @@ class TestWaiting:
         with pytest.raises(VaultConfigError):
             self.wait(vault, clock, "reachable", 60, "http://vault-1:8200")
         assert clock.slept == []
-
-
-class TestPeers:
-    PATH = "sys/storage/raft/configuration"
-
-    def configuration(self, count: int) -> dict[str, Any]:
-        return {"data": {"config": {"servers": [PEER] * count}}}
-
-    def test_none_asked_for(self, vault: FakeVault) -> None:
-        wait_for_peers(vault.client(token="hvs.t"), 0, 0)
-        assert vault.seen == []
-
-    def test_waits_through_the_election(self, vault: FakeVault) -> None:
-        vault.on("GET", self.PATH, errors("Vault is sealed"), 503)
-        vault.on("GET", self.PATH, errors("local node not active but active cluster node not found"), 500)
-        vault.on("GET", self.PATH, self.configuration(1)).on("GET", self.PATH, self.configuration(3))
-        clock = Clock()
-        wait_for_peers(vault.client(token="hvs.t"), 3, 60, sleep=clock.sleep, monotonic=clock.monotonic)
-        assert len(vault.seen) == 4
-
-    def test_says_how_many_there_were(self, vault: FakeVault) -> None:
-        vault.on("GET", self.PATH, self.configuration(2))
-        clock = Clock()
-        with pytest.raises(VaultUnreachableError, match="does not have 3 raft peers after 5 s: it has 2"):
-            wait_for_peers(vault.client(token="hvs.t"), 3, 5, sleep=clock.sleep, monotonic=clock.monotonic)
-
-    def test_a_token_that_may_not_is_told_at_once(self, vault: FakeVault) -> None:
-        vault.on("GET", self.PATH, errors("permission denied"), 403)
-        with pytest.raises(VaultPermissionError):
-            wait_for_peers(vault.client(token="hvs.t"), 3, 60)
