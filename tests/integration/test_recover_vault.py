@@ -18,7 +18,7 @@ import hvac
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.archive import verify_file
 from lab import Lab
-from lab.playbook import Finished, Origin, accessors, make_origin, run_heeding
+from lab.playbook import Finished, Origin, accessors, make_origin
 
 STEPS = [
     "Choose the snapshot",
@@ -312,7 +312,7 @@ def test_a_shamir_cluster_is_unsealed_by_the_shares_of_its_origin(shamir: Origin
     playbook = shamir.playbook(
         tmp_path, login=shamir.seed.recovery, vault_recovery_key_shares=list(shamir.keys[:given]), **QUICK
     )
-    finished = run_heeding(playbook, shamir.cluster, vault_recovery_wait_timeout=60)
+    finished = playbook.run(vault_recovery_wait_timeout=60)
     assert finished.rc == 0, finished.output
     assert_recovered(shamir)
     assert_no_token_left(shamir)

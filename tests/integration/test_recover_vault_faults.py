@@ -16,7 +16,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultUnreachableError
 from lab import Lab
 from lab.pki import write_private
-from lab.playbook import RECOVER_VAULT, ROOT, Origin, Playbook, ansible_playbook, make_origin, run_heeding
+from lab.playbook import RECOVER_VAULT, ROOT, Origin, Playbook, ansible_playbook, make_origin
 from lab.processes import wait_for
 from lab.vault import VaultNode
 
@@ -114,7 +114,7 @@ def test_a_shamir_recovery_killed_and_run_again_finishes(shamir: Origin, tmp_pat
     run = playbook.start()
     run.wait_for_task(task)
     run.kill_all()
-    again = run_heeding(playbook, shamir.cluster, vault_recovery_wait_timeout=60)
+    again = playbook.run(vault_recovery_wait_timeout=60)
     assert again.rc == 0, again.output
     assert_recovered(shamir)
     assert again.record["runs"] >= 2

@@ -125,9 +125,11 @@ def test_a_manifest_of_another_snapshot_is_noticed(origin: VaultCluster, snapsho
 
 
 def test_restored_is_in_force_when_the_module_returns(ansible: Ansible, origin: VaultCluster, snapshot: Path) -> None:
-    (result,) = ansible.run([task("vault_raft_restore", path=str(snapshot), peers=1)], **_as_root(origin))
+    (result,) = ansible.run(
+        [task("vault_raft_restore", path=str(snapshot), nodes=origin.addresses)], **_as_root(origin)
+    )
     assert (result["changed"], result["sealed"], result["leader"]) == (True, False, origin.nodes[0].address)
-    assert sorted(result["seconds"]) == ["peers", "reload", "upload", "verify"]
+    assert sorted(result["seconds"]) == ["join", "reload", "upload", "verify"]
     assert _marker(origin) == "saved"
     with _applications(origin):
         for round_number in range(2):

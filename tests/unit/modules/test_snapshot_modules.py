@@ -135,7 +135,7 @@ class TestRestore:
     def test_each_run_restores_once(self, run: Runner, cluster: FakeVault, force: bool, api: str) -> None:
         result = run(force=force)
         assert (result["changed"], result["leader"], result["sealed"]) == (True, URL, False)
-        assert set(result["seconds"]) == {"peers", "verify", "upload", "reload"}
+        assert set(result["seconds"]) == {"join", "verify", "upload", "reload"}
         assert self.posts(cluster) == [api]
 
     def test_the_login_that_is_gone_is_not_given_back(self, run: Runner, cluster: FakeVault) -> None:
@@ -147,11 +147,12 @@ class TestRestore:
         assert "Nothing was sent" in run.fails()["msg"]
         assert cluster.seen == []
 
-    def test_not_before_the_peers_are_there(self, run: Runner, cluster: FakeVault) -> None:
-        cluster.on("GET", "sys/storage/raft/configuration", {"data": {"config": {"servers": [{"address": "a"}]}}})
-        assert "does not have 3 raft peers" in run.fails(force=True, peers=3, peers_timeout=0)["msg"]
+    def test_not_before_every_node_has_joined(self, run: Runner, cluster: FakeVault) -> None:
+        other = "https://vault-9:8200"
+        node(cluster, other, 503)
+        assert f"{other} is sealed" in run.fails(force=True, nodes=[URL, other], join_timeout=0)["msg"]
         assert self.posts(cluster) == []
-        assert run(force=True, peers=1, peers_timeout=0)["changed"] is True
+        assert run(force=True, nodes=[URL], join_timeout=0)["changed"] is True
 
 
 def test_taken_at_is_utc(cluster: FakeVault, capsys: Capture, tmp_path: Path) -> None:

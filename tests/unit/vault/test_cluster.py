@@ -15,6 +15,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster
     missing_for,
     read_cluster,
     wait_for,
+    wait_until_joined,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
     VaultConfigError,
@@ -173,3 +174,34 @@ class TestWaiting:
         with pytest.raises(VaultConfigError):
             self.wait(vault, clock, "reachable", 60, "http://vault-1:8200")
         assert clock.slept == []
+
+
+class TestJoining:
+    def index(self, vault: FakeVault, url: str, *indexes: int) -> None:
+        vault.clear("GET", "sys/leader", url)
+        for index in indexes:
+            vault.on("GET", "sys/leader", {"leader_address": URL, "raft_applied_index": index}, at=url)
+
+    def test_none_is_asked_for(self, vault: FakeVault) -> None:
+        wait_until_joined([], 0)
+        assert vault.seen == []
+
+    def test_a_node_that_catches_up_is_waited_for(self, vault: FakeVault) -> None:
+        node(vault, URL, 200)
+        node(vault, OTHER, 429)
+        self.index(vault, OTHER, 3, 20, 49, 50)
+        clock = Clock()
+        wait_until_joined([vault.client(URL), vault.client(OTHER)], 60, sleep=clock.sleep, monotonic=clock.monotonic)
+        assert clock.slept == [0.1] * 3
+
+    @pytest.mark.parametrize(
+        ("status", "said"), [(503, "is sealed"), (501, "is not initialised"), (429, "raft index 3")]
+    )
+    def test_one_that_does_not_is_named(self, vault: FakeVault, status: int, said: str) -> None:
+        node(vault, URL, 200)
+        node(vault, OTHER, status)
+        if status == 429:
+            self.index(vault, OTHER, 3)
+        clock = Clock()
+        with pytest.raises(VaultUnreachableError, match=f"whose raft index is 50: {OTHER} .*{said}"):
+            wait_until_joined([vault.client(URL), vault.client(OTHER)], 5, sleep=clock.sleep, monotonic=clock.monotonic)
