@@ -19,6 +19,9 @@ GOALS = ("reachable", "unsealed", "serving", "redundant")
 """What can be waited for, weakest first: every node answers; none is sealed; every node
 serves secrets under one leader; every node is a healthy voter and the loss of one is borne."""
 
+KEYS_SETTLE = 15.0
+"""Seconds after which a node with the keys of before a restore counts as left behind: waiting does not mend that."""
+
 
 @dataclass(frozen=True)
 class ClusterState:
@@ -138,14 +141,15 @@ def wait_for(
         VaultUnreachableError: not reached in time; the message says what was missing at the last look.
         VaultConfigError: an address or the CA is wrong, which waiting does not mend.
     """
-    deadline = monotonic() + timeout
+    began = monotonic()
     while True:
         state = read_cluster(clients, goal)
         if not state.waiting_for:
             return state
-        if monotonic() >= deadline:
+        passed = monotonic() - began
+        if passed >= timeout or (passed >= KEYS_SETTLE and _stale_keys(state)):
             raise VaultUnreachableError(
-                f"The cluster is not {goal} after {timeout:g} s: {'; '.join(state.waiting_for).rstrip('.')}. "
+                f"The cluster is not {goal} after {passed:.0f} s: {'; '.join(state.waiting_for).rstrip('.')}. "
                 "Look at the logs of these nodes, then run this again: it goes on from where it is. If one says 'tls: "
                 "unrecognized name', it is cut off from Raft: restart Vault on all nodes at once first."
             )

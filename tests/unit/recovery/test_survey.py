@@ -134,7 +134,7 @@ class TestGoingOn:
             return Answer(429, {"initialized": True, "sealed": False})
 
         vault.clear("GET", "sys/health", OTHER)
-        for _ in range(3):
+        for _unused in range(3):
             vault.on("GET", "sys/health", {"initialized": True, "sealed": False}, 429, at=OTHER)
         vault.on("GET", "sys/health", call=elect, at=OTHER)
         assert run()["action"] == "continue"
