@@ -284,7 +284,7 @@ def test_a_damaged_snapshot_is_passed_over_and_named(
     refused = playbook.run(vault_recovery_snapshot_candidates=1)
     assert refused.rc == 2, refused.output
     assert str(damaged) in refused.words
-    assert "allow more candidates" in refused.words
+    assert "raise candidates (vault_recovery_snapshot_candidates)" in refused.words
     assert [node.health() for node in lost.cluster.nodes] == [501, 501, 501]
 
     finished = playbook.run()
