@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultUnreachableError
 from lab import Lab
 from lab.pki import write_private
-from lab.playbook import RECOVER_VAULT, ROOT, Origin, Playbook, ansible_playbook, make_origin
+from lab.playbook import ROOT, Origin, Playbook, ansible_playbook, make_origin
 from lab.processes import wait_for
 from lab.vault import VaultNode
 
@@ -221,8 +222,6 @@ def test_a_wrong_secret_id_is_told_and_the_right_one_goes_on(lost: Origin, tmp_p
 
 
 def test_wrong_key_shares_are_told_and_not_shown(lost: Origin, tmp_path: Path) -> None:
-    import base64
-
     share = base64.b64encode(b"w" * 33).decode()
     failed = lost.playbook(tmp_path, vault_recovery_key_shares=[share, share[:-4] + "AAAA"], **QUICK).run("-vvv")
     assert failed.rc != 0
@@ -233,26 +232,21 @@ def test_wrong_key_shares_are_told_and_not_shown(lost: Origin, tmp_path: Path) -
     assert_recovered(lost)
 
 
+def _tasks(name: str, folder: Path) -> str:
+    """What ansible-playbook lists of a playbook, less the line that names it."""
+    listed = subprocess.run(
+        [*ansible_playbook(), name, "--list-tasks"],
+        cwd=ROOT,
+        env=Playbook({}, folder).environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return listed.stdout.partition("\n\n")[2]
+
+
 @pytest.mark.parametrize("name", ["recover_vault", "snapshot_vault"])
 def test_every_playbook_has_a_name_in_the_collection(tmp_path: Path, name: str) -> None:
-    environment = Playbook({}, tmp_path / "names").environment
-    listed = subprocess.run(
-        [*ansible_playbook(), f"custodes.security_dr.{name}", "--list-tasks"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    file = subprocess.run(
-        [*ansible_playbook(), f"playbooks/{name.replace('_', '-')}.yml", "--list-tasks"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert listed.partition("\n\n")[2].replace(f"{name}.yml", "") == file.partition("\n\n")[2].replace(
-        f"{name}.yml", ""
-    )
-    assert RECOVER_VAULT
+    by_name = _tasks(f"custodes.security_dr.{name}", tmp_path / "names")
+    assert "play #1" in by_name
+    assert by_name == _tasks(f"playbooks/{name.replace('_', '-')}.yml", tmp_path / "names")

@@ -44,12 +44,15 @@ print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null && return
 
 missing=()
 command -v git >/dev/null || missing+=(git)
+# ps tells the recovery whose lock it is; curl is the other side of a benchmark.
+command -v ps >/dev/null || missing+=(procps)
+command -v curl >/dev/null || missing+=(curl)
 python="$(find_python)" || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -gt 0 ]; then
     command -v apt-get >/dev/null ||
         die "missing here: ${missing[*]}." \
-            "Install git and a Python of 3.11 to 3.13 with its venv and ensurepip modules, then run make again."
+            "Install that (a Python of 3.11 to 3.13, with its venv and ensurepip modules), then run make again."
     [ "$(id -u)" -eq 0 ] ||
         die "missing here: ${missing[*]}. Run this line, then make again:" \
             "    sudo apt-get update && sudo apt-get install --yes --no-install-recommends ca-certificates ${missing[*]}"

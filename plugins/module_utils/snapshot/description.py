@@ -30,7 +30,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 def describe_choice(path: Path, candidates: int) -> dict[str, Any]:
     """Chooses the newest snapshot that verifies. Raises SnapshotError when there is none."""
-    choice = newest_verified(str(path), candidates, lambda name: verify(Path(name)))
+    choice = newest_verified(str(path), candidates, verify)
     rejected = [{"path": name, "problem": problem} for name, problem in choice.rejected]
     return {**_verified(Path(choice.path), choice.info, choice.taken_at), "rejected": rejected}
 

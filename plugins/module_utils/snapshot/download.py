@@ -20,7 +20,7 @@ from ..vault.health import read_health
 from .archive import SnapshotInfo, SnapshotReader
 from .errors import SnapshotCorruptError, SnapshotError
 from .library import newest_verified
-from .manifest import Origin, check_manifest, manifest_path, read_manifest, write_manifest
+from .manifest import Origin, manifest_path, read_manifest, verify, write_manifest
 
 SNAPSHOT_API = "sys/storage/raft/snapshot"
 
@@ -65,10 +65,9 @@ def find_young(dest: Path, max_age: timedelta, now: datetime) -> Taken | None:
     if not dest.exists():
         return None
     try:
-        choice = newest_verified(str(dest))
+        choice = newest_verified(str(dest), verify=verify)
         path = Path(choice.path)
         manifest = read_manifest(path)
-        check_manifest(path, choice.info, manifest)
     except (SnapshotError, StoreError):
         return None
     if now - choice.taken_at > max_age:

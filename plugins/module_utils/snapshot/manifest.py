@@ -74,8 +74,9 @@ def check_manifest(snapshot: Path, info: SnapshotInfo, manifest: Mapping[str, An
         )
 
 
-def verify(path: Path) -> SnapshotInfo:
+def verify(snapshot: str | Path) -> SnapshotInfo:
     """The file's facts. Raises SnapshotError when it is damaged or is not what its manifest says, OSError."""
+    path = Path(snapshot)
     info = verify_file(path)
     check_manifest(path, info, read_manifest(path))
     return info

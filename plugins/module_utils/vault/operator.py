@@ -25,12 +25,12 @@ def initialize(
 ) -> dict[str, Any]:
     """Initialises the cluster; the shares are recovery shares where the seal is not Shamir's.
 
-        Returns:
-    root_token, keys_base64, and recovery_keys_base64 with an auto-unseal.
+    Returns:
+        What ``vault operator init -format=json`` prints, less the hexadecimal copies of the keys.
 
-        Raises:
-            VaultConfigError: threshold and shares do not fit.
-            VaultApiError: already initialised, among others.
+    Raises:
+        VaultConfigError: threshold and shares do not fit.
+        VaultApiError: already initialised, among others.
     """
     if not 1 <= threshold <= shares or (shares > 1 and threshold == 1):
         raise VaultConfigError(
