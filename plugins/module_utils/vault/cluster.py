@@ -165,8 +165,8 @@ def wait_until_joined(
 ) -> None:
     """Waits until every node is unsealed and has applied what the raft log held a look before.
 
-    A node that is still catching up while a snapshot is restored can miss the restore's change of keys (see
-    `missing_for`), so being listed as a peer is not enough.
+    A peer that is listed may still be empty. Having caught up does not keep a node from missing a restore's change of
+    keys (see `_stale_keys`): that has been seen of one that had.
 
     Args:
         clients: one for each node; none waits for nothing.
