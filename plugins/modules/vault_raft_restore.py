@@ -44,13 +44,14 @@ options:
     default: false
   nodes:
     description:
-      - Waits until each of these nodes has joined the cluster and caught up, before anything is sent.
+      - All nodes of the cluster. Waits until the leader has as many Raft peers, before anything is sent, and until
+        each of them serves from what was restored.
     type: list
     elements: str
     default: []
-  join_timeout:
+  nodes_timeout:
     description:
-      - How long to wait for them, in seconds.
+      - How long each of the two waits may take, in seconds.
     type: float
     default: 120.0
   upload_timeout:
@@ -88,11 +89,23 @@ sealed:
   returned: changed, not in check mode
   type: bool
   sample: false
+nodes_problem:
+  description: Why not every node of O(nodes) serves from what was restored, V(null) when each does.
+  returned: changed, not in check mode
+  type: str
+  sample: null
+missed_restore:
+  description:
+    - Whether a node has missed the restore's change of keys, as happens by a race in Vault. Vault has to be restarted
+      there, or on all nodes at once where the restored cluster is younger than a day.
+  returned: changed, not in check mode
+  type: bool
+  sample: false
 seconds:
   description: Time of each step.
   returned: changed, not in check mode
   type: dict
-  sample: {join: 1.2, verify: 0.01, upload: 0.2, reload: 1.4}
+  sample: {peers: 1.2, verify: 0.01, upload: 0.2, reload: 1.4, nodes: 0.8}
 index:
   description: Raft index of the snapshot.
   returned: success
@@ -107,13 +120,18 @@ sha256:
 
 import time
 from pathlib import Path
+from typing import Optional
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.manifest import verify
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.restore import inspect_target, restore
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
-from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_until_joined
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_for, wait_for_peers
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
+    VaultMissedRestoreError,
+    VaultUnreachableError,
+)
 
 
 def main() -> None:
@@ -123,14 +141,14 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "force": {"type": "bool", "default": False},
             "nodes": {"type": "list", "elements": "str", "default": []},
-            "join_timeout": {"type": "float", "default": 120.0},
+            "nodes_timeout": {"type": "float", "default": 120.0},
             "upload_timeout": {"type": "float", "default": 600.0},
             "reload_timeout": {"type": "float", "default": 300.0},
         }
     )
 
     def action() -> dict[str, object]:
-        options, path = module.params, Path(module.params["path"])
+        path = Path(module.params["path"])
         if not path.is_file():
             raise StoreError(f"There is no snapshot at {path} on this host. Nothing was sent.")
         # No session: the login's token is replaced with everything else, there is nothing left to revoke.
@@ -138,20 +156,37 @@ def main() -> None:
         if module.check_mode:
             info, target = verify(path), inspect_target(client)
             return {"changed": True, "leader": target.url, "index": info.index, "sha256": info.sha256}
-        began = time.monotonic()
-        wait_until_joined([VaultClient(module.connection(url)) for url in options["nodes"]], options["join_timeout"])
-        waited = round(time.monotonic() - began, 3)
-        done = restore(client, path, options["force"], options["upload_timeout"], options["reload_timeout"])
-        return {
-            "changed": True,
-            "leader": done.leader,
-            "sealed": done.sealed,
-            "seconds": {"join": waited, **done.seconds},
-            "index": done.info.index,
-            "sha256": done.info.sha256,
-        }
+        return _restore(module, client, path)
 
     module.run(action)
+
+
+def _restore(module: SecurityDrModule, client: VaultClient, path: Path) -> dict[str, object]:
+    options = module.params
+    nodes, timeout = [VaultClient(module.connection(url)) for url in options["nodes"]], options["nodes_timeout"]
+    moments = [time.monotonic()]
+    wait_for_peers(client, len(nodes), timeout)
+    moments.append(time.monotonic())
+    done = restore(client, path, options["force"], options["upload_timeout"], options["reload_timeout"])
+    moments.append(time.monotonic())
+    # The restore is done: what a node lacks is an answer, not a failure.
+    problem: Optional[VaultUnreachableError] = None
+    try:
+        if nodes and not done.sealed:
+            wait_for(nodes, "serving", timeout)
+    except VaultUnreachableError as error:
+        problem = error
+    waited = round(time.monotonic() - moments[2], 3)
+    return {
+        "changed": True,
+        "leader": done.leader,
+        "sealed": done.sealed,
+        "nodes_problem": None if problem is None else str(problem),
+        "missed_restore": isinstance(problem, VaultMissedRestoreError),
+        "seconds": {"peers": round(moments[1] - moments[0], 3), **done.seconds, "nodes": waited},
+        "index": done.info.index,
+        "sha256": done.info.sha256,
+    }
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ secrets:
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
@@ -112,14 +113,6 @@ def main() -> None:
         }
     )
 
-    def look() -> list[dict[str, object]]:
-        paths, values = module.params["path"], module.params["values"]
-        with module.session(next(iter(module.params["nodes"]), None)) as client:
-            nodes = [client.at(url) for url in module.params["nodes"]] or [client]
-            return [
-                {"node": node.connection.url, **asdict(prove(node, path, values))} for node in nodes for path in paths
-            ]
-
     def action() -> dict[str, object]:
         if module.params["values"] and not module.hides_output:
             raise VaultConfigError("Refused: values would be shown and logged. Set no_log: true on the task.")
@@ -127,7 +120,7 @@ def main() -> None:
         while True:
             late = time.monotonic() >= began + module.params["wait_timeout"]
             try:
-                proofs = look()
+                proofs = _look(module)
             except VaultConfigError:
                 raise
             except VaultError as error:
@@ -141,6 +134,15 @@ def main() -> None:
             time.sleep(3 if refused else 0.25)
 
     module.run(action)
+
+
+def _look(module: SecurityDrModule) -> list[dict[str, object]]:
+    paths, values = module.params["path"], module.params["values"]
+    with module.session(next(iter(module.params["nodes"]), None)) as client:
+        nodes = [client.at(url) for url in module.params["nodes"]] or [client]
+        with ThreadPoolExecutor(max_workers=min(16, len(nodes))) as pool:
+            found = list(pool.map(lambda node: [prove(node, path, values) for path in paths], nodes))
+    return [{"node": node.connection.url, **asdict(proof)} for node, proofs in zip(nodes, found) for proof in proofs]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import hvac
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.archive import verify_file
 from lab import Lab
-from lab.playbook import MISSED, Finished, Origin, accessors, make_origin
+from lab.playbook import Finished, Origin, accessors, make_origin
 
 STEPS = [
     "Choose the snapshot",
@@ -30,6 +30,7 @@ STEPS = [
     "Dynamic canaries issued",
     "Survives the loss of a node",
 ]
+RESTART = "Restart Vault on every node, as one had missed the change of keys"
 QUICK = {"vault_recovery_redundant_timeout": 0}
 """For the tests that do not ask whether the loss of a node is borne again."""
 
@@ -124,10 +125,10 @@ def test_the_record_tells_what_was_done_and_how_long_it_took(total: Total) -> No
     assert (record["status"], record["problem"], record["runs"]) == ("recovered", None, 1)
     assert record["snapshot"]["path"] == str(total.origin.snapshot)
     assert record["rejected_snapshots"] == []
-    assert [step["name"] for step in record["steps"]] == STEPS
+    # By a race of Vault's own a node can miss the restore's change of keys.
+    assert [step["name"] for step in record["steps"] if step["name"] != RESTART] == STEPS
     assert all(step["seconds"] >= 0 for step in record["steps"])
-    # By a race of Vault's own a node can miss the restore's change of keys; then it is named.
-    assert record["redundant"] is True or MISSED in json.dumps(record["steps"])
+    assert record["redundant"] is True
     assert {check["name"]: check["result"] for check in record["checks"]} == {
         "every node answers": "passed",
         "every node runs the snapshot's version of Vault, or a newer one": "passed",

@@ -21,6 +21,7 @@ from lab.playbook import ROOT, Origin, Playbook, ansible_playbook, make_origin
 from lab.processes import wait_for
 from lab.vault import VaultNode
 
+RESTART = "Restart Vault on every node, as one had missed the change of keys"
 QUICK = {"vault_recovery_redundant_timeout": 1}
 """For the tests that do not ask whether the loss of a node is borne again."""
 RESTORE = "Wait until every node is a Raft peer, and restore the snapshot on the leader"
@@ -144,6 +145,24 @@ def test_a_node_that_missed_the_change_of_keys_is_named_though_it_serves(lost: O
     late.stop()
     late.start()
     assert wait_until(clients, "serving", 60).leader_address == cluster.leader().address
+
+
+def test_a_node_that_missed_the_change_of_keys_is_restarted(lost: Origin, tmp_path: Path) -> None:
+    late = lost.cluster.nodes[2]
+    run = lost.playbook(tmp_path, login=lost.seed.recovery).start()
+    run.wait_for_task("Note that the restore begins")
+    run.pause()
+    wait_for("it has joined", lambda: late.health() == 429)
+    late.kill()
+    run.resume()
+    wait_for("the restored cluster gives out the origin's secret", lambda: _has_origin(lost))
+    late.start()
+    finished = run.finish()
+    assert finished.rc == 0, finished.output
+    assert "Stop Vault on every node" in finished.words
+    assert RESTART in [step["name"] for step in finished.record["steps"]]
+    assert finished.record["redundant"] is True
+    assert_recovered(lost)
 
 
 def test_the_second_of_two_recoveries_is_refused(lost: Origin, tmp_path: Path) -> None:

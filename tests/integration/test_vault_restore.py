@@ -99,7 +99,7 @@ def test_what_is_not_restored(ansible: Ansible, origin: VaultCluster, snapshot: 
             task("vault_raft_restore", check=True, path=str(damaged)),
             task("vault_raft_restore", path=str(tmp_path / "missing.snap")),
             task("vault_raft_restore", path=str(tmp_path)),
-            task("vault_raft_restore", path=str(snapshot), nodes=["https://127.0.0.1:1"], join_timeout=1),
+            task("vault_raft_restore", path=str(snapshot), nodes=["https://127.0.0.1:1"] * 2, nodes_timeout=1),
         ],
         **_as_root(origin),
     )
@@ -109,7 +109,7 @@ def test_what_is_not_restored(ansible: Ansible, origin: VaultCluster, snapshot: 
     assert [result["error_type"] for result in refused] == types
     for result, name in zip(refused, (damaged, damaged, tmp_path / "missing.snap", tmp_path), strict=False):
         assert str(name) in result["msg"]
-    assert "https://127.0.0.1:1 is unreachable" in refused[-1]["msg"]
+    assert "does not have 2 raft peers after 1 s: it has 1" in refused[-1]["msg"]
     assert _marker(origin) == "newer"
     assert origin.nodes[0].request("GET", "sys/leader").json()["raft_applied_index"] == before
 
@@ -129,7 +129,7 @@ def test_restored_is_in_force_when_the_module_returns(ansible: Ansible, origin: 
         [task("vault_raft_restore", path=str(snapshot), nodes=origin.addresses)], **_as_root(origin)
     )
     assert (result["changed"], result["sealed"], result["leader"]) == (True, False, origin.nodes[0].address)
-    assert sorted(result["seconds"]) == ["join", "reload", "upload", "verify"]
+    assert sorted(result["seconds"]) == ["nodes", "peers", "reload", "upload", "verify"]
     assert _marker(origin) == "saved"
     with _applications(origin):
         for round_number in range(2):

@@ -80,8 +80,20 @@ class Lab:
 
     def inventory(self, cluster: VaultCluster) -> Path:
         """Write an Ansible inventory in which the cluster's nodes are hosts of the group `vault`."""
-        hosts = {f"vault-{number}": {"vault_api_addr": url} for number, url in enumerate(cluster.addresses, start=1)}
-        nodes = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+        hosts = {
+            f"vault-{number}": {
+                "vault_api_addr": node.address,
+                "vault_recovery_stop_command": cluster.command(node, "stop"),
+                "vault_recovery_start_command": cluster.command(node, "start"),
+            }
+            for number, node in enumerate(cluster.nodes, start=1)
+        }
+        nodes = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+            # They run as who runs the lab.
+            "ansible_become": False,
+        }
         groups = {
             # The play that recovers runs on localhost, which is in no group but this one.
             "all": {"vars": {"vault_recovery_ca_cert": str(cluster.ca_file)}},

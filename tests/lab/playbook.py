@@ -30,7 +30,6 @@ from .vault import VaultCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 RECOVER_VAULT = "playbooks/recover-vault.yml"
-MISSED = "has missed the restore's change of keys"
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,6 @@ class Playbook:
         variables: extra variables; they go through a file of mode 0600 in `directory`'s parent, not the command line.
         directory: the recovery's folder, for the records.
         inventory: None runs without one.
-        cluster: that is recovered, where its nodes may be restarted when the playbook asks for it.
     """
 
     variables: Mapping[str, Any]
@@ -143,19 +141,9 @@ class Playbook:
     inventory: Path | None = None
     name: str = RECOVER_VAULT
     env: Mapping[str, str] = field(default_factory=dict)
-    cluster: VaultCluster | None = None
 
     def run(self, *arguments: str, timeout: float = 300.0, **changed: Any) -> Finished:
-        """Run it to its end, with further arguments and with these variables changed.
-
-        Once more after a restart of all nodes, where it ends by asking for that: after a restore, Vault itself at times
-        leaves a node behind with the keys of before, more often on a busy machine.
-        """
-        finished = self.start(*arguments, **changed).finish(timeout)
-        if self.cluster is None or MISSED not in finished.words:
-            return finished
-        self.cluster.stop()
-        self.cluster.start()
+        """Run it to its end, with further arguments and with these variables changed."""
         return self.start(*arguments, **changed).finish(timeout)
 
     def start(self, *arguments: str, **changed: Any) -> Run:
@@ -233,7 +221,7 @@ class Origin:
                 "role_id": login.role_id,
                 "secret_id": login.secret_id,
             }
-        return Playbook({**given, **variables}, folder / "recovery", self.inventory, cluster=self.cluster)
+        return Playbook({**given, **variables}, folder / "recovery", self.inventory)
 
 
 def make_origin(lab: Lab, name: str = "prod", *, awskms: bool = True, wait_voters: bool = False) -> Origin:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,6 +90,7 @@ class VaultCluster:
         self.keys: list[str] = []
         self.threshold = 0
         self.auto_unseal = kms is not None
+        self._orders: threading.Thread | None = None
         binary = vault_binary()
         env = kms.environment if kms else {}
         self.nodes = [
@@ -108,10 +111,30 @@ class VaultCluster:
 
     def start(self) -> None:
         """Start the nodes that do not run, all at once, and wait until each one's API answers."""
+        if self._orders is None:
+            self._orders = threading.Thread(target=self._take_orders, daemon=True)
+            self._orders.start()
         for node in self.nodes:
             node.data.mkdir(mode=0o700, exist_ok=True)
             node.launch()
         _each(self.nodes, VaultNode.wait_ready)
+
+    @staticmethod
+    def command(node: VaultNode, verb: str) -> str:
+        """What a shell runs in place of ``systemctl stop vault`` (or ``start``) on the node's host."""
+        order = node.folder / f"{verb}-order"
+        return f"touch {order}; while [ -e {order} ]; do sleep 0.1; done"
+
+    def _take_orders(self) -> None:
+        """Does what `command` asks for: the nodes are this process's children, nobody else can start them."""
+        while True:
+            for node in self.nodes:
+                for verb, obey in (("stop", node.stop), ("start", node.launch)):
+                    order = node.folder / f"{verb}-order"
+                    if order.exists():
+                        obey()
+                        order.unlink()
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Stop every node in order; the data stays."""

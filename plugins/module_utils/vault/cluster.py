@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .client import VaultClient
-from .errors import VaultConfigError, VaultError, VaultUnreachableError
+from .errors import (
+    VaultApiError,
+    VaultConfigError,
+    VaultError,
+    VaultMissedRestoreError,
+    VaultSealedError,
+    VaultUnreachableError,
+)
 from .health import NodeHealth, read_autopilot, read_health, read_peers
 
 GOALS = ("reachable", "unsealed", "serving", "redundant")
@@ -138,6 +145,7 @@ def wait_for(
         interval: seconds between two looks.
 
     Raises:
+        VaultMissedRestoreError: a node has missed a restore's change of keys, after KEYS_SETTLE or all of the wait.
         VaultUnreachableError: not reached in time; the message says what was missing at the last look.
         VaultConfigError: an address or the CA is wrong, which waiting does not mend.
     """
@@ -146,9 +154,9 @@ def wait_for(
         state = read_cluster(clients, goal)
         if not state.waiting_for:
             return state
-        passed = monotonic() - began
-        if passed >= timeout or (passed >= KEYS_SETTLE and _stale_keys(state)):
-            raise VaultUnreachableError(
+        passed, stale = monotonic() - began, _stale_keys(state)
+        if passed >= timeout or (passed >= KEYS_SETTLE and stale):
+            raise (VaultMissedRestoreError if stale else VaultUnreachableError)(
                 f"The cluster is not {goal} after {passed:.0f} s: {'; '.join(state.waiting_for).rstrip('.')}. "
                 "Look at the logs of these nodes, then run this again: it goes on from where it is. If one says 'tls: "
                 "unrecognized name', it is cut off from Raft: restart Vault on all nodes at once first."
@@ -156,42 +164,39 @@ def wait_for(
         sleep(interval)
 
 
-def wait_until_joined(
-    clients: Sequence[VaultClient],
+def wait_for_peers(
+    client: VaultClient,
+    count: int,
     timeout: float,
     interval: float = 0.1,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Waits until every node is unsealed and has applied what the raft log held a look before.
+    """Waits until the raft configuration has this many peers, voters or not yet.
 
-    A peer that is listed may still be empty. Having caught up does not keep a node from missing a restore's change of
-    keys (see `_stale_keys`): that has been seen of one that had.
+    One node is asked, not all: a node that is being let in holds its answers back for seconds.
 
     Args:
-        clients: one for each node; none waits for nothing.
-        timeout: seconds; 0 looks twice.
+        timeout: seconds; 0 looks once.
         interval: seconds between two looks.
 
     Raises:
-        VaultUnreachableError: not reached in time; the message says which nodes are missing.
-        VaultConfigError: an address or the CA is wrong.
+        VaultUnreachableError: not reached in time; the message says how many there were.
+        VaultError: the token may not read the configuration, or the CA is wrong.
     """
     deadline = monotonic() + timeout
-    wanted: int | None = None
-    while clients:
-        nodes = read_cluster(clients).nodes
-        missing = [
-            f"{node.url} is {node.state or 'unreachable'}, raft index {node.raft_applied_index}"
-            for node in nodes
-            if node.sealed or not node.initialized or wanted is None or (node.raft_applied_index or 0) < wanted
-        ]
-        if not missing:
-            return
-        if monotonic() >= deadline and wanted is not None:
+    while count > 0:
+        try:
+            peers = read_peers(client)
+            problem = f"it has {len(peers)}: {', '.join(str(peer['address']) for peer in peers)}"
+            if len(peers) >= count:
+                return
+        except (VaultUnreachableError, VaultSealedError, VaultApiError) as error:
+            # A node that was initialised a moment ago is still becoming the leader.
+            problem = str(error).rstrip(".")
+        if monotonic() >= deadline:
             raise VaultUnreachableError(
-                f"Not every node has joined the cluster after {timeout:g} s, whose raft index is {wanted}: "
-                f"{'; '.join(missing)}. Look at their logs, and at retry_join in their configuration."
+                f"The cluster of {client.connection.url} does not have {count} raft peers after {timeout:g} s: "
+                f"{problem}. Look at the log of the node that is missing, and at retry_join in its configuration."
             )
-        wanted = max(1, *(node.raft_applied_index or 0 for node in nodes))
         sleep(interval)

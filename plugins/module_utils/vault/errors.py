@@ -24,6 +24,10 @@ class VaultUnreachableError(VaultError):
     """No usable answer came back: refused, timed out, name not resolved, connection lost, no leader."""
 
 
+class VaultMissedRestoreError(VaultUnreachableError):
+    """A node has the keys of before a restore: Vault has to be restarted there."""
+
+
 class VaultAuthError(VaultError):
     """The login, or the token itself, was refused."""
 

@@ -117,6 +117,10 @@ class TestRestore:
             cluster.on("POST", api, call=reload)
         return for_vault(capsys, "vault_raft_restore", path=str(tmp_path / "x.snap"), **LOGIN)
 
+    def peers(self, vault: FakeVault, count: int) -> None:
+        peer = {"node_id": "x", "address": "x:8201", "leader": False, "voter": True}
+        vault.on("GET", "sys/storage/raft/configuration", {"data": {"config": {"servers": [peer] * count}}})
+
     def posts(self, vault: FakeVault) -> list[str]:
         return [seen.path for seen in vault.seen if seen.method == "POST" and seen.path.startswith(API)]
 
@@ -135,7 +139,7 @@ class TestRestore:
     def test_each_run_restores_once(self, run: Runner, cluster: FakeVault, force: bool, api: str) -> None:
         result = run(force=force)
         assert (result["changed"], result["leader"], result["sealed"]) == (True, URL, False)
-        assert set(result["seconds"]) == {"join", "verify", "upload", "reload"}
+        assert set(result["seconds"]) == {"peers", "verify", "upload", "reload", "nodes"}
         assert self.posts(cluster) == [api]
 
     def test_the_login_that_is_gone_is_not_given_back(self, run: Runner, cluster: FakeVault) -> None:
@@ -147,12 +151,38 @@ class TestRestore:
         assert "Nothing was sent" in run.fails()["msg"]
         assert cluster.seen == []
 
-    def test_not_before_every_node_has_joined(self, run: Runner, cluster: FakeVault) -> None:
-        other = "https://vault-9:8200"
-        node(cluster, other, 503)
-        assert f"{other} is sealed" in run.fails(force=True, nodes=[URL, other], join_timeout=0)["msg"]
+    def test_not_before_the_peers_are_there(self, run: Runner, cluster: FakeVault) -> None:
+        self.peers(cluster, 2)
+        assert "does not have 3 raft peers" in run.fails(force=True, nodes=[URL] * 3, nodes_timeout=0)["msg"]
         assert self.posts(cluster) == []
-        assert run(force=True, nodes=[URL], join_timeout=0)["changed"] is True
+        assert run(force=True, nodes=[URL] * 2, nodes_timeout=0)["changed"] is True
+
+    @pytest.mark.parametrize(
+        ("status", "values", "problem", "missed"),
+        [
+            (429, {}, None, False),
+            (503, {}, "is sealed", False),
+            (429, {"cluster_id": "old"}, "has missed the restore's change of keys", True),
+        ],
+    )
+    def test_what_a_node_lacks_afterwards_is_an_answer(
+        self,
+        run: Runner,
+        cluster: FakeVault,
+        status: int,
+        values: dict[str, Any],
+        problem: str | None,
+        missed: bool,
+    ) -> None:
+        other = "https://vault-9:8200"
+        self.peers(cluster, 2)
+        node(cluster, other, status, **values)
+        done = run(force=True, nodes=[URL, other], nodes_timeout=0)
+        assert (done["changed"], done["missed_restore"]) == (True, missed)
+        if problem is None:
+            assert done["nodes_problem"] is None
+        else:
+            assert f"{other} {problem}" in done["nodes_problem"]
 
 
 def test_taken_at_is_utc(cluster: FakeVault, capsys: Capture, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster
     missing_for,
     read_cluster,
     wait_for,
-    wait_until_joined,
+    wait_for_peers,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
     VaultConfigError,
+    VaultPermissionError,
     VaultUnreachableError,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health import NodeHealth
@@ -176,32 +177,31 @@ class TestWaiting:
         assert clock.slept == []
 
 
-class TestJoining:
-    def index(self, vault: FakeVault, url: str, *indexes: int) -> None:
-        vault.clear("GET", "sys/leader", url)
-        for index in indexes:
-            vault.on("GET", "sys/leader", {"leader_address": URL, "raft_applied_index": index}, at=url)
+class TestPeers:
+    PATH = "sys/storage/raft/configuration"
 
-    def test_none_is_asked_for(self, vault: FakeVault) -> None:
-        wait_until_joined([], 0)
+    def configuration(self, count: int) -> dict[str, Any]:
+        return {"data": {"config": {"servers": [PEER] * count}}}
+
+    def test_none_asked_for(self, vault: FakeVault) -> None:
+        wait_for_peers(vault.client(token="hvs.t"), 0, 0)
         assert vault.seen == []
 
-    def test_a_node_that_catches_up_is_waited_for(self, vault: FakeVault) -> None:
-        node(vault, URL, 200)
-        node(vault, OTHER, 429)
-        self.index(vault, OTHER, 3, 20, 49, 50)
+    def test_waits_through_the_election(self, vault: FakeVault) -> None:
+        vault.on("GET", self.PATH, errors("Vault is sealed"), 503)
+        vault.on("GET", self.PATH, errors("local node not active but active cluster node not found"), 500)
+        vault.on("GET", self.PATH, self.configuration(1)).on("GET", self.PATH, self.configuration(3))
         clock = Clock()
-        wait_until_joined([vault.client(URL), vault.client(OTHER)], 60, sleep=clock.sleep, monotonic=clock.monotonic)
-        assert clock.slept == [0.1] * 3
+        wait_for_peers(vault.client(token="hvs.t"), 3, 60, sleep=clock.sleep, monotonic=clock.monotonic)
+        assert len(vault.seen) == 4
 
-    @pytest.mark.parametrize(
-        ("status", "said"), [(503, "is sealed"), (501, "is not initialised"), (429, "raft index 3")]
-    )
-    def test_one_that_does_not_is_named(self, vault: FakeVault, status: int, said: str) -> None:
-        node(vault, URL, 200)
-        node(vault, OTHER, status)
-        if status == 429:
-            self.index(vault, OTHER, 3)
+    def test_says_how_many_there_were(self, vault: FakeVault) -> None:
+        vault.on("GET", self.PATH, self.configuration(2))
         clock = Clock()
-        with pytest.raises(VaultUnreachableError, match=f"whose raft index is 50: {OTHER} .*{said}"):
-            wait_until_joined([vault.client(URL), vault.client(OTHER)], 5, sleep=clock.sleep, monotonic=clock.monotonic)
+        with pytest.raises(VaultUnreachableError, match="does not have 3 raft peers after 5 s: it has 2"):
+            wait_for_peers(vault.client(token="hvs.t"), 3, 5, sleep=clock.sleep, monotonic=clock.monotonic)
+
+    def test_a_token_that_may_not_is_told_at_once(self, vault: FakeVault) -> None:
+        vault.on("GET", self.PATH, errors("permission denied"), 403)
+        with pytest.raises(VaultPermissionError):
+            wait_for_peers(vault.client(token="hvs.t"), 3, 60)
