@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def survey(
     writes: bool = True,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> dict[str, Any]:
     """The plan of the recovery, as `Plan.to_dict`, and where the temporary cluster's keys lie.
 
@@ -45,6 +47,9 @@ def survey(
         StoreError: what an earlier run has left is damaged.
     """
     journal = Journal.load(directory)
+    # A run that writes has set such a one aside at its start.
+    if journal and not writes and journal.is_abandoned(now()):
+        journal = None
     restore = journal.restore if journal else None
     init_file = directory / INIT
     root_token = _root_token(init_file)

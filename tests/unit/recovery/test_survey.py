@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ START = datetime(2026, 11, 24, 3, 0, tzinfo=timezone.utc)
 
 @pytest.fixture
 def run(vault: FakeVault, clock: Clock, tmp_path: Path) -> Any:
-    def ask(confirm: str = "", free: Any = None, writes: bool = True) -> dict[str, Any]:
+    def ask(confirm: str = "", free: Any = None, writes: bool = True, now: datetime = START) -> dict[str, Any]:
         clients = [vault.client(url) for url in (URL, OTHER)]
         return survey(
             clients,
@@ -37,6 +37,7 @@ def run(vault: FakeVault, clock: Clock, tmp_path: Path) -> Any:
             writes,
             clock.sleep,
             clock.monotonic,
+            lambda: now,
         )
 
     return ask
@@ -91,6 +92,13 @@ class TestFresh:
         run(writes=False)
         assert left.exists()
         assert restore_noted(tmp_path) == "done"
+
+    def test_check_mode_passes_over_an_abandoned_journal(self, vault: FakeVault, run: Any, tmp_path: Path) -> None:
+        serving(vault)
+        noted(tmp_path, restore="done")
+        assert run(writes=False)["action"] == "verify"
+        with pytest.raises(RecoveryError):
+            run(writes=False, now=START + timedelta(days=2))
 
     def test_a_restore_on_nodes_that_are_gone_is_forgotten(self, vault: FakeVault, run: Any, tmp_path: Path) -> None:
         fresh(vault)
