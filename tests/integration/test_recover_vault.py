@@ -90,7 +90,7 @@ def total(lab: Lab, origin: Origin, tmp_path_factory: pytest.TempPathFactory) ->
     playbook = origin.playbook(folder, login=origin.seed.recovery)
     playbook.env = {"ANSIBLE_LOG_PATH": str(folder / "ansible.log")}
     run = playbook.start("-vvv")
-    run.wait_for_task("Wait until every node is a Raft peer, and restore the snapshot on the leader")
+    run.wait_for_task("Restore the snapshot on the leader, once every node that can is a Raft peer")
     init_file, journal_file = playbook.directory / "init.json", playbook.directory / "journal.json"
     temporary = json.loads(init_file.read_text())
     modes = {file.name: oct(file.stat().st_mode & 0o777) for file in (init_file, journal_file)}

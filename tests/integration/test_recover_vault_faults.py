@@ -24,7 +24,7 @@ from lab.vault import VaultNode
 RESTART = "Restart Vault on every node, as one had missed the change of keys"
 QUICK = {"vault_recovery_redundant_timeout": 1}
 """For the tests that do not ask whether the loss of a node is borne again."""
-RESTORE = "Wait until every node is a Raft peer, and restore the snapshot on the leader"
+RESTORE = "Restore the snapshot on the leader, once every node that can is a Raft peer"
 
 
 @pytest.fixture(scope="module")
