@@ -69,6 +69,9 @@ def prove(client: VaultClient, path: str, values: bool = False, revoke_lease: bo
     except VaultPermissionError as error:
         return SecretProof(path, False, problem=str(error))
     except VaultApiError as error:
+        if error.status == 307:
+            # A standby that has no connection to the leader yet, as in the moments after its start.
+            raise
         if error.status == 404:
             return SecretProof(path, False, problem=f"There is nothing at {path} in {client.connection.url}.")
         return SecretProof(path, False, problem=str(error))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import (
     GOALS,
+    KEYS_SETTLE,
     ClusterState,
     missing_for,
     read_cluster,
@@ -19,6 +20,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
     VaultConfigError,
+    VaultMissedRestoreError,
     VaultPermissionError,
     VaultUnreachableError,
 )
@@ -162,6 +164,22 @@ class TestWaiting:
             self.wait(vault, clock, "serving", 2, URL, OTHER)
         assert f"not serving after 2 s: {OTHER} is sealed. " in str(caught.value)
         assert sum(clock.slept) == 2
+
+    def test_a_node_that_missed_a_restore_is_not_waited_for(self, vault: FakeVault, clock: Clock) -> None:
+        node(vault, URL, 200)
+        node(vault, OTHER, 429, cluster_id="old")
+        with pytest.raises(VaultMissedRestoreError, match=f"{OTHER} has missed"):
+            self.wait(vault, clock, "serving", 60, URL, OTHER)
+        assert sum(clock.slept) == KEYS_SETTLE
+
+    @pytest.mark.parametrize("status", [501, 503, None])
+    def test_one_that_is_not_up_is(self, vault: FakeVault, clock: Clock, status: int | None) -> None:
+        node(vault, URL, 200)
+        down(vault, OTHER) if status is None else node(vault, OTHER, status, cluster_id=None)
+        with pytest.raises(VaultUnreachableError) as caught:
+            self.wait(vault, clock, "serving", 60, URL, OTHER)
+        assert not isinstance(caught.value, VaultMissedRestoreError)
+        assert sum(clock.slept) == 60
 
     def test_zero_looks_once(self, vault: FakeVault, clock: Clock) -> None:
         node(vault, URL, 503)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
+    VaultApiError,
     VaultAuthError,
     VaultSealedError,
     VaultUnreachableError,
@@ -134,6 +135,8 @@ class TestNotReadable:
             VaultAuthError,
         ),
         ({"raises": refused()}, VaultUnreachableError),
+        # A standby that has not reached its leader yet.
+        ({"status": 307, "headers": {"Location": "https://vault-2:8200/v1/kv/app"}}, VaultApiError),
         (
             {"body": errors("local node not active but active cluster node not found"), "status": 500},
             VaultUnreachableError,
