@@ -211,8 +211,8 @@ class _Run:
         reason = backup.why_flagged(info, origin, last, self.settings.max_key_loss_percent)
         if reason is None and last is not None and last.get("cluster_id") != origin.cluster_id:
             self.report.warnings.append(
-                f"The last good snapshot, {last.get('name')}, is of another cluster ({last.get('cluster_id')}) than this "
-                f"one ({origin.cluster_id}). If two clusters share a destination, give each a folder or prefix of its own."
+                f"The last good snapshot, {last.get('name')}, is of another cluster ({last.get('cluster_id')}) than "
+                f"this one ({origin.cluster_id}). If two clusters share a destination, give each a prefix of its own."
             )
         if reason is not None and self.settings.accept_flagged:
             self.report.warnings.append(f"Accepted, as accept_flagged says: {reason}.")
@@ -232,9 +232,9 @@ class _Run:
         said: list[str] = []
         if taken is not None and taken.flagged and done:
             said.append(
-                f"{taken.manifest['name']} was stored, but flagged: {taken.flagged}. It is not offered as the latest, and "
-                "nothing was pruned. Find out what has happened to Vault. If this is what Vault is meant to hold from "
-                "now on, run once with accept_flagged."
+                f"{taken.manifest['name']} was stored, but flagged: {taken.flagged}. It is not offered as the latest, "
+                "and nothing was pruned. Find out what has happened to Vault. If this is what Vault is meant to hold "
+                "from now on, run once with accept_flagged."
             )
         if lost or not done:
             held = ", ".join(leg.label for leg in done) or "none"
