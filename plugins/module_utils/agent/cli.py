@@ -83,7 +83,9 @@ def main(
     err: Optional[TextIO] = None,
 ) -> int:
     """Runs the command that argv names; gives the exit code."""
-    parser = argparse.ArgumentParser(prog="custodes", description="What the custodes.security_dr collection runs on hosts.")
+    parser = argparse.ArgumentParser(
+        prog="custodes", description="What the custodes.security_dr collection runs on hosts."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in COMMANDS:
         about = (command.__doc__ or "").strip()

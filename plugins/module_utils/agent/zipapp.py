@@ -71,7 +71,9 @@ def _imported(code: bytes, package: tuple[str, ...]) -> set[tuple[str, ...]]:
     found: set[tuple[str, ...]] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = package[: len(package) - node.level + 1] + tuple((node.module or "").split(".") if node.module else ())
+            base = package[: len(package) - node.level + 1] + tuple(
+                (node.module or "").split(".") if node.module else ()
+            )
             found.add(base)
             found.update((*base, alias.name) for alias in node.names)
     return found - {()}

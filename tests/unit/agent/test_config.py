@@ -111,7 +111,7 @@ class TestBecomeOwner:
     ) -> None:
         self.owned(monkeypatch, 977)
         user = SimpleNamespace(pw_name="custodes-snapshot", pw_uid=977, pw_gid=978)
-        monkeypatch.setattr(config.pwd, "getpwuid", lambda uid: user)
+        monkeypatch.setattr(config.pwd, "getpwuid", {977: user}.__getitem__)
         config.become_owner(str(tmp_path))
         assert calls == [("initgroups", "custodes-snapshot", "978"), ("setgid", "978"), ("setuid", "977")]
 

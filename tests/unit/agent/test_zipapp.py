@@ -52,7 +52,9 @@ def test_it_holds_what_the_command_line_imports_and_the_packages_above(content: 
 
 def test_it_holds_nothing_of_ansible(content: bytes) -> None:
     held = names(content)
-    assert not [name for name in held if name in ("custodes/module.py", "custodes/agent/zipapp.py") or "recovery" in name]
+    assert not [
+        name for name in held if name in ("custodes/module.py", "custodes/agent/zipapp.py") or "recovery" in name
+    ]
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert not [name for name in held if b"import ansible" in archive.read(name)]
 
