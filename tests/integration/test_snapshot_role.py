@@ -232,7 +232,7 @@ def test_by_hand_as_root_it_is_the_services_user_that_writes(site: Site) -> None
     (name,) = set(site.snapshots()) - before
     owners = site.run("find", SNAPSHOTS, "/var/lib/custodes/vault-snapshot", METRICS, "-printf", "%u\\n").split()
     assert set(owners) == {"custodes-snapshot"}
-    assert site.run("custodes", "snapshot", "--once").startswith("Snapshot success"), name
+    assert site.run("custodes", "snapshot", "--once").startswith("Snapshot prod-"), name
 
 
 def test_a_run_that_fails_says_why_and_the_next_converge_proves_it_is_mended(site: Site) -> None:
@@ -254,8 +254,7 @@ def test_a_run_that_fails_says_why_and_the_next_converge_proves_it_is_mended(sit
 def test_the_cron_job_runs_the_same_agent_with_the_same_configuration(site: Site, tmp_path: Path) -> None:
     manifest = tmp_path / "cronjob.yml"
     finished = site.converge(
-        "--limit",
-        "localhost",
+        vault_snapshot_hosts="none,",
         vault_snapshot_kubernetes_manifest=str(manifest),
         vault_snapshot_kubernetes_image="registry.example.com/vault-snapshot:1",
         vault_snapshot_kubernetes_secret="vault-snapshot",

@@ -45,7 +45,8 @@ class Snapshot:
     def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
         """Runs this command; gives the exit code. Raises ConfigError."""
         # What a command needs is imported by that command: detection must run where there is no hvac.
-        from ..snapshot.job import check_config, run_job  # noqa: PLC0415
+        from ..snapshot import job  # noqa: PLC0415
+        from ..snapshot.settings import Settings  # noqa: PLC0415
         from ..vault.client import HVAC_IMPORT_ERROR  # noqa: PLC0415
 
         if HVAC_IMPORT_ERROR is not None:
@@ -55,13 +56,16 @@ class Snapshot:
             )
         config = read_config(options.config, environ)
         if options.check_config:
-            check_config(config)
+            try:
+                Settings.from_config(config, environ)
+            except job.EXPECTED as error:
+                raise ConfigError(f"{options.config}: {error}") from error
             out.write(f"{options.config} is usable.\n")
             return OK
         if options.accept_flagged:
             config["accept_flagged"] = True
         become_owner(config.get("state_directory"))
-        report = run_job(config, environ)
+        report = job.run_job(config, environ)
         told = report.to_dict()
         out.write(json.dumps(told, sort_keys=True) + "\n" if options.json else snapshot_text(told))
         return OK if report.ok else FAILED
@@ -72,7 +76,19 @@ COMMANDS = (Snapshot,)
 
 def snapshot_text(told: Mapping[str, Any]) -> str:
     """A run's report in a few lines, for a person or the journal."""
-    lines = [f"Snapshot {told['result']}"]
+    snapshot = told["snapshot"] or {}
+    name = f" {snapshot['name']}" if snapshot else ""
+    lines = [f"Snapshot{name}: {told['result']}, {told['duration']:.1f} s"]
+    if snapshot:
+        keys = sum(snapshot["key_counts"].values())
+        lines.append(f"  {snapshot['size']} bytes, Raft index {snapshot['index']}, {keys} keys")
+    for one in told["destinations"]:
+        what = "verified" if one["verified"] else "nothing new"
+        kept = "unknown" if one["kept"] is None else one["kept"]
+        lines.append(f"  {one['label']}: {what}, {kept} kept, {len(one['pruned'])} pruned")
+    lines += [f"  {told['skipped']}"] if told["skipped"] else []
+    lines += [f"  Warning: {warning}" for warning in told["warnings"]]
+    lines += [f"  {told['problem']}"] if told["problem"] else []
     return "\n".join(lines) + "\n"
 
 

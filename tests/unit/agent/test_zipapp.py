@@ -45,7 +45,7 @@ def test_it_holds_what_the_command_line_imports_and_the_packages_above(content: 
         "custodes/snapshot/archive.py",
         "custodes/snapshot/job.py",
         "custodes/snapshot/stores/__init__.py",
-        "custodes/snapshot/stores/s3.py",
+        "custodes/snapshot/stores/filesystem.py",
         "custodes/vault/client.py",
     } <= set(held)
 
