@@ -122,7 +122,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Sit
             "vault_snapshot_wheels": str(wheels),
             "vault_snapshot_admin": {"token": keys["root_token"], "ca_cert": str(authority.ca_file)},
         }
-        site = Site(hosts, Playbook(variables, folder / "run", inventory, DEPLOY), client, keys)
+        site = Site(
+            hosts, Playbook(variables, folder / "run", inventory, DEPLOY, {"ANSIBLE_PIPELINING": "true"}), client, keys
+        )
         site.unseal()
         yield site
 

@@ -86,6 +86,7 @@ def snapshot_text(told: Mapping[str, Any]) -> str:
         what = "verified" if one["verified"] else "nothing new"
         kept = "unknown" if one["kept"] is None else one["kept"]
         lines.append(f"  {one['label']}: {what}, {kept} kept, {len(one['pruned'])} pruned")
+        lines += [f"    {one['prune_problem']}"] if one["prune_problem"] else []
     lines += [f"  {told['skipped']}"] if told["skipped"] else []
     lines += [f"  Warning: {warning}" for warning in told["warnings"]]
     lines += [f"  {told['problem']}"] if told["problem"] else []
