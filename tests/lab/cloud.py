@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cloud that Vault and the snapshots need, S3 and KMS, served on loopback by moto."""
+"""The cloud that Vault and the snapshots need, S3 and KMS, served by moto."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _REGION = "eu-central-1"
 class Moto(Server):
     """S3 and KMS over HTTP. Their state is in memory: buckets and keys end with the process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         port = free_port()
-        self.endpoint = f"http://127.0.0.1:{port}"
+        self.endpoint = f"http://{address}:{port}"
         self.region = _REGION
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        command = [sys.executable, "-m", "moto.server", "-H", address, "-p", str(port)]
         super().__init__("moto", command, folder, ready=self._answers)
 
     @property

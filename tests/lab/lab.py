@@ -24,11 +24,12 @@ class Lab:
     """Context manager that owns one temporary folder (mode 0700) and everything that runs out of it.
 
     The folder goes when the lab ends, unless `keep` is set, or the lab ends by an exception while LAB_KEEP is set in
-    the environment.
+    the environment. What others than this machine have to reach listens at `address`.
     """
 
-    def __init__(self, *, keep: bool = False) -> None:
+    def __init__(self, *, keep: bool = False, address: str = "127.0.0.1") -> None:
         self.keep = keep
+        self.address = address
         self.folder = Path(tempfile.mkdtemp(prefix="custodes-lab-"))
         self._stops: list[Callable[[], None]] = []
 
@@ -49,7 +50,7 @@ class Lab:
     @cached_property
     def moto(self) -> Moto:
         """S3 and KMS, started when first asked for."""
-        moto = Moto(self.folder / "moto")
+        moto = Moto(self.folder / "moto", self.address)
         self._stops.append(moto.stop)
         moto.start()
         return moto
@@ -57,7 +58,7 @@ class Lab:
     @cached_property
     def postgres(self) -> Postgres:
         """PostgreSQL, started when first asked for."""
-        postgres = Postgres(self.folder / "postgres")
+        postgres = Postgres(self.folder / "postgres", self.address)
         self._stops.append(postgres.stop)
         postgres.start()
         return postgres

@@ -32,18 +32,19 @@ _SETTINGS = {
 
 
 class Postgres(Server):
-    """One PostgreSQL on a TCP port of loopback; its superuser is `user`, with `password`."""
+    """One PostgreSQL on a TCP port, of loopback unless told otherwise; its superuser is `user`, with `password`."""
 
     stop_signal = signal.SIGINT  # "fast": does not wait for clients to leave
     death_signal = signal.SIGQUIT  # "immediate": takes the backends along, which SIGKILL would not
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.user = "vault"
+        self.address = address
         self.password = secrets.token_urlsafe(24)
         self.port = free_port()
         self._bin = _binaries()
         self._data = folder / "pgdata"
-        settings = {**_SETTINGS, "listen_addresses": "127.0.0.1", "port": str(self.port)}
+        settings = {**_SETTINGS, "listen_addresses": address, "port": str(self.port)}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         command = [*self._unprivileged(), str(self._bin / "postgres"), "-D", str(self._data), *options]
         super().__init__("postgres", command, folder, ready=self._answers)
@@ -51,7 +52,7 @@ class Postgres(Server):
     @property
     def connection_url(self) -> str:
         """For Vault's database plugin, which fills in the user and the password."""
-        return f"postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{self.port}/postgres?sslmode=disable"
+        return f"postgresql://{{{{username}}}}:{{{{password}}}}@{self.address}:{self.port}/postgres?sslmode=disable"
 
     def launch(self) -> None:
         """Make the database if there is none, then start the server."""
@@ -68,7 +69,7 @@ class Postgres(Server):
             [str(self._bin / "psql"), "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-c", sql],
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
-                "PGHOST": "127.0.0.1",
+                "PGHOST": self.address,
                 "PGPORT": str(self.port),
                 "PGDATABASE": "postgres",
                 "PGUSER": user or self.user,
@@ -98,6 +99,8 @@ class Postgres(Server):
         password_file.unlink()
         if result.returncode != 0:
             raise LabError(f"initdb failed with status {result.returncode}:\n{result.stdout}{result.stderr}")
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet scram-sha-256\n")
 
     def _unprivileged(self) -> list[str]:
         """PostgreSQL refuses to run as root. Give up the user, and keep the right to reach folders only root may."""

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's acts on a node: initialise, unseal, generate a root token. Keys come in and go out as values only;
+"""The operator's acts on a node: initialise, unseal, generate a root token, step down. Keys come in and go out as values only;
 no message, and no exception of this file, ever holds one."""
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from contextlib import suppress
 from typing import Any, Optional
 
 from .client import VaultClient
-from .errors import VaultApiError, VaultAuthError, VaultConfigError, VaultError, VaultPermissionError
+from .errors import (
+    VaultApiError,
+    VaultAuthError,
+    VaultConfigError,
+    VaultError,
+    VaultPermissionError,
+    VaultUnreachableError,
+)
 
 
 def initialize(
@@ -203,3 +210,41 @@ def revoke(client: VaultClient) -> bool:
     except (VaultAuthError, VaultPermissionError):
         return False
     return True
+
+
+def is_leader(client: VaultClient) -> bool:
+    """Whether the node is the active one. Raises VaultError."""
+    return bool(client.request("GET", "sys/leader").get("is_self"))
+
+
+def step_down(
+    client: VaultClient,
+    timeout: float,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> str:
+    """Lets the leader hand over to another node, and waits until it knows who leads now.
+
+    Args:
+        timeout: seconds to wait for the new leader; Vault keeps the old one out of the election for 10.
+
+    Returns:
+        The new leader's address.
+
+    Raises:
+        VaultUnreachableError: nobody took over in time.
+        VaultError: the token may not do that, among others.
+    """
+    client.request("PUT", "sys/step-down")
+    deadline = monotonic() + timeout
+    while True:
+        answer = client.request("GET", "sys/leader")
+        address = str(answer.get("leader_address") or "")
+        if address and not answer.get("is_self"):
+            return address
+        if monotonic() >= deadline:
+            raise VaultUnreachableError(
+                f"{client.connection.url} was told to step down, and {timeout:g} s later no other node leads. Look at the "
+                "logs of the other nodes: one of them has to be unsealed and a voter."
+            )
+        sleep(0.1)
