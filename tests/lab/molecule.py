@@ -33,9 +33,10 @@ _PROGRAM = "/srv/vault"
 """Where the hosts see the Vault that the lab has built."""
 
 
-def _inventory(hosts: Hosts, lab: Lab) -> dict[str, Any]:
+def _inventory(hosts: Hosts, lab: Lab, folder: Path) -> dict[str, Any]:
     """An Ansible inventory: the hosts as the group `vault`, and the backends as variables `lab_…`."""
     backends = {
+        "lab_folder": str(folder),
         "lab_vault_program": _PROGRAM,
         "lab_ca_file": str(lab.authority.ca_file),
         "lab_aws": lab.moto.environment,
@@ -68,7 +69,7 @@ def _hold(folder: Path) -> None:
         signal.signal(number, end)
     with Hosts(folder, _NAMES, {vault_binary(): _PROGRAM}) as hosts, Lab(address=hosts.gateway) as lab:
         unfinished = folder / "inventory.unfinished"
-        write_private(unfinished, json.dumps(_inventory(hosts, lab), indent=2).encode())
+        write_private(unfinished, json.dumps(_inventory(hosts, lab, folder), indent=2).encode())
         unfinished.rename(folder / "inventory.json")
         ended.wait()
 
