@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
+from .escrow.errors import EscrowError
 from .files import StoreError
 from .recovery.errors import RecoveryError
 from .snapshot.errors import SnapshotError
@@ -53,7 +54,7 @@ AUTH_SPEC: dict[str, dict[str, Any]] = {
 }
 """Options of every module that logs in; described in doc_fragments/auth.py."""
 
-EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError)
+EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError, EscrowError)
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 
 

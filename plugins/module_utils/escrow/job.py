@@ -1,0 +1,142 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole run: is this host isolated, make the escrow snapshot, prove it, keep it, and leave nothing else behind."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+from ..files import StoreError, new_file, read_json, write_json
+from ..snapshot.description import describe
+from ..snapshot.download import file_name
+from ..snapshot.errors import SnapshotError
+from ..snapshot.manifest import Origin, manifest_path, verify
+from . import isolation
+from .errors import EscrowError
+from .node import ScratchNode, scratch_folder
+from .snapshot import Seal, Steps, migrate, prove_escrow
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted.
+
+    Attributes:
+        source: a snapshot whose seal is the KMS's.
+        shares: recovery key shares of its origin.
+        seal: the origin's seal stanza, credentials included where the environment has none.
+        dest: folder that keeps the escrow snapshot.
+        canaries: KV paths that must be readable in it.
+        must_not_reach: ``host:port`` of the systems whose leases a restored copy would revoke.
+        binary: the vault program.
+        work_directory: where the throwaway nodes keep their data meanwhile.
+        timeout: longest wait for any single thing, in seconds.
+    """
+
+    source: Path
+    shares: Sequence[str] = field(repr=False)
+    seal: Seal = field(repr=False)
+    dest: Path
+    canaries: Sequence[str]
+    must_not_reach: Sequence[str]
+    binary: str
+    work_directory: Path
+    timeout: float
+
+
+def node_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a node with the KMS gets: all but Vault's own variables, which would change its configuration."""
+    return {name: value for name, value in environ.items() if not name.startswith("VAULT_") or "LICENSE" in name}
+
+
+def bare_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a node without the KMS gets: no credentials."""
+    return {name: value for name, value in environ.items() if name == "PATH" or name.startswith("VAULT_LICENSE")}
+
+
+def run(request: Request, environ: Mapping[str, str], only_looks: bool = False) -> dict[str, Any]:
+    """Makes and keeps the escrow snapshot, unless the folder has one of this very snapshot that verifies.
+
+    Args:
+        only_looks: says what would be done, as check mode does.
+
+    Raises:
+        EscrowError, VaultError, SnapshotError, StoreError: nothing is kept.
+    """
+    source = describe(request.source)
+    if not source["verified"]:
+        raise SnapshotError(source["problem"])
+    seal_type = (source["manifest"] or {}).get("seal_type")
+    if seal_type == "shamir":
+        raise EscrowError(
+            f"{request.source} is of a Vault with a Shamir seal: its unseal keys do without a KMS, nothing is to be made."
+        )
+    if seal_type not in (None, *request.seal):
+        raise EscrowError(
+            f"{request.source} was sealed with '{seal_type}', seal_type is '{next(iter(request.seal))}': give the seal "
+            "of the snapshot's origin."
+        )
+    if not request.dest.is_dir():
+        raise StoreError(f"{request.dest} is no folder on this host. Create it, or name another one.")
+    isolation.refuse_when_reachable(request.must_not_reach, 3.0)
+    result = {"not_checked": isolation.not_checked(request.must_not_reach, source["key_counts"])}
+    kept = _existing(request.dest, source["sha256"])
+    if kept is not None:
+        return {**result, "changed": False, "path": str(kept), "manifest": read_json(manifest_path(kept))}
+    if only_looks:
+        return {**result, "changed": True}
+    return {**result, "changed": True, **_make(request, environ, source)}
+
+
+def _make(request: Request, environ: Mapping[str, str], source: Mapping[str, Any]) -> dict[str, Any]:
+    steps = Steps()
+    with scratch_folder(request.work_directory) as folder:
+        made = folder / "escrow.snap"
+        with ScratchNode(folder / "kms", request.binary, node_environment(environ), request.timeout) as node:
+            _unused, manifest = migrate(
+                node, request.seal, request.source, request.shares, made, request.timeout, steps
+            )
+        with ScratchNode(folder / "shamir", request.binary, bare_environment(environ), request.timeout) as node:
+            secrets = prove_escrow(node, made, request.shares, request.canaries, request.timeout, steps)
+        with steps.step("Keep it, and read it back"):
+            # The data is that of the source's time: so is the name, and what a recovery loses is reckoned from it.
+            taken_at = datetime.fromisoformat(source["taken_at"])
+            path = request.dest / file_name(Origin(manifest["cluster_name"]), taken_at)
+            manifest = {
+                **manifest,
+                "name": path.name,
+                "taken_at": source["taken_at"],
+                "node": None,
+                "escrow_of": {name: source[name] for name in ("sha256", "index")},
+            }
+            _keep(made, path, manifest)
+    return {"path": str(path), "manifest": manifest, "canaries": secrets, "steps": steps.done}
+
+
+def _keep(made: Path, path: Path, manifest: Mapping[str, Any]) -> None:
+    """Copies it to its place, reads it back, and only then writes the manifest."""
+    manifest_path(path).unlink(missing_ok=True)
+    with made.open("rb") as file, new_file(path) as kept:
+        shutil.copyfileobj(file, kept)
+    if verify(path).sha256 != manifest["sha256"]:
+        raise StoreError(f"{path} reads back as other bytes than were written: look at that disk.")
+    write_json(manifest_path(path), manifest)
+
+
+def _existing(dest: Path, sha256: str) -> Optional[Path]:
+    """The escrow snapshot of the snapshot with this SHA-256, if it is there and verifies."""
+    for path in sorted(dest.glob("*.snap")):
+        try:
+            manifest = read_json(manifest_path(path))
+            if (manifest.get("escrow_of") or {}).get("sha256") == sha256:
+                verify(path)
+                return path
+        except (FileNotFoundError, StoreError, SnapshotError):
+            continue
+    return None
