@@ -14,6 +14,7 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 
 from .escrow.errors import EscrowError
 from .files import StoreError
+from .quorum.errors import QuorumError
 from .recovery.errors import RecoveryError
 from .snapshot.errors import SnapshotError
 from .vault import auth
@@ -54,7 +55,7 @@ AUTH_SPEC: dict[str, dict[str, Any]] = {
 }
 """Options of every module that logs in; described in doc_fragments/auth.py."""
 
-EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError, EscrowError)
+EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError, EscrowError, QuorumError)
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 
 
