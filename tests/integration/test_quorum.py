@@ -81,7 +81,6 @@ def assert_whole(origin: Origin) -> None:
         assert client.read("secret/data/dr/canary")["data"]["data"] == origin.seed.value
     state = cluster.client(token=origin.root_token).read("sys/storage/raft/autopilot/state")["data"]
     assert (state["healthy"], state["failure_tolerance"], len(state["voters"])) == (True, 1, 3)
-    assert accessors(cluster, origin.root_token) == list(origin.accessors)
 
 
 @pytest.mark.parametrize("origin", ["awskms", "shamir"], indirect=True)
@@ -94,6 +93,7 @@ def test_two_of_three_nodes_are_lost_for_good(origin: Origin, tmp_path: Path) ->
     assert done.rc == 0, done.output
     assert [key for key in (*origin.keys, origin.root_token) if key in done.output] == []
     assert_whole(origin)
+    assert accessors(cluster, origin.root_token) == list(origin.accessors)
     assert done.record["redundant"] is True
     [kept] = survivor.data.glob("aside-*")
     assert (kept / "vault.db").is_file()
@@ -115,14 +115,13 @@ def test_it_is_refused_until_all_is_as_the_operator_says(origin: Origin, tmp_pat
         assert survivor.pid == pids
         return done.words
 
-    follower = one if cluster.leader() is two else two
-    follower.stop()
-    assert "The quorum is not lost: " in refused(follower)
-    # No leader, but two of three live: a lost network, or Shamir's seal after a restart.
-    two = cluster.leader()
+    leader = cluster.leader()
+    one, two = sorted((one, two), key=lambda node: node is leader)
+    one.stop()
+    assert "The quorum is not lost: " in refused(one)
+    # It hangs: cut off it may be, dead it is not.
     two.pause()
     assert f"{names(cluster, two)[0]} does not answer, but Vault runs there" in refused(one, two)
-    two.resume()
     two.kill()
     unnamed = refused()
     assert "named as lost for good: nothing" in unnamed
@@ -151,7 +150,7 @@ def test_a_sealed_majority_is_no_lost_quorum(lab: Lab, tmp_path: Path) -> None:
     done = plain.run()
     cluster.stop()
     assert done.rc == 2, done.output
-    assert "A majority of the 3 voters lives (vault-2 is sealed, vault-3 is sealed)" in done.words
+    assert "A majority of the 3 nodes lives (vault-2 is sealed, vault-3 is sealed)" in done.words
 
 
 def test_killed_at_every_step_it_goes_on(origin: Origin, tmp_path: Path) -> None:

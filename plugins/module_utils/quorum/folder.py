@@ -35,7 +35,7 @@ def read_peers(database: Path) -> tuple[int, list[dict[str, Any]]]:
 
     Vault keeps it under the key ``latest_config`` (physical/raft/fsm.go) as protobuf (physical/raft/types.proto:
     ConfigurationValue). A bbolt file holds a value right behind its key, and old ones in pages that are free by now: the
-    one of the highest index counts.
+    one of the highest index counts. On a follower it can be a few entries behind: who has a vote may have changed since.
 
     Returns:
         Index and peers: ``id``, ``address`` (host:port of the cluster port), ``non_voter``; 0 and none if nothing is

@@ -160,12 +160,12 @@ def _fresh(nodes: Sequence[Node], lost: Sequence[str]) -> Plan:
         for node in survivors
         if ids[node.name] is None
     ]
-    voters = {peer["id"] for peer in peers if not peer["non_voter"]}
-    living = [f"{node.name} is {node.health.get('state')}" for node in survivors if ids[node.name] in voters]
-    if len(living) * 2 > len(voters):
+    # Every peer counts as a voter: what lies in the data can be of a moment before it became one.
+    if len(survivors) * 2 > len(peers):
+        living = ", ".join(f"{node.name} is {node.health.get('state')}" for node in survivors)
         problems.append(
-            f"A majority of the {len(voters)} voters lives ({', '.join(living)}): the quorum is not lost. Unseal what is "
-            "sealed, wait for a leader, look at their logs and at the network between them."
+            f"A majority of the {len(peers)} nodes lives ({living}): the quorum is not lost. Unseal what is sealed, wait "
+            "for a leader, look at their logs and at the network between them."
         )
     problems += [
         f"{node.name} does not answer, but Vault runs there (it has its database open): it may be alive. Stop it first."
