@@ -76,19 +76,7 @@ class SecurityDrModule(AnsibleModule):  # type: ignore[misc]
 
     def connection(self, url: str | None = None) -> Connection:
         """The connection as the options describe it, to another node when a url is given. Raises VaultConfigError."""
-        options = self.params
-        public, private = options.get("cert_auth_public_key"), options.get("cert_auth_private_key")
-        return Connection(
-            url=url or options["url"] or "",
-            ca_cert=options["ca_cert"],
-            validate_certs=options["validate_certs"],
-            namespace=options["namespace"],
-            timeout=options["timeout"],
-            connect_timeout=options["connect_timeout"],
-            retries=options["retries"],
-            proxies=options["proxies"],
-            client_cert=(public, private) if public and private else None,
-        )
+        return Connection.from_options(self.params, url)
 
     def login(self, url: str | None = None) -> VaultClient:
         """A client that is logged in. Raises VaultError."""
