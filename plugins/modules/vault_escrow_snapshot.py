@@ -11,14 +11,14 @@ module: vault_escrow_snapshot
 short_description: Make a snapshot that recovery key shares unseal, with no KMS
 version_added: 0.2.0
 description:
-  - Recovery keys do not unseal a Vault whose seal is a KMS. This makes, while the KMS still lives, a snapshot of the same
-    data that they do unseal. It restores O(snapshot) on a throwaway Vault node, migrates that one's seal to Shamir's and
-    takes the escrow snapshot of it.
+  - Recovery keys do not unseal a Vault whose seal is a KMS. This makes, while the KMS still lives, a snapshot of the
+    same data that they do unseal. It restores O(snapshot) on a throwaway Vault node, migrates the seal of that one to
+    Shamir's and takes the escrow snapshot of it.
   - It is kept only after it was restored on a second throwaway node without a seal stanza and without the KMS's
     credentials, unsealed there with O(key_shares), and O(canaries) were read.
   - Both nodes are processes of this module, listen on 127.0.0.1, and are destroyed with their data, whatever happens.
-  - B(Run it on a host that is cut off.) A restored copy of Vault starts to revoke the leases that it finds expired, such
-    as database users. It may reach the KMS and nothing else that Vault manages; see O(must_not_reach).
+  - B(Run it on a host that is cut off.) A restored copy of Vault starts to revoke the leases that it finds expired,
+    such as database users. It may reach the KMS and nothing else that Vault manages; see O(must_not_reach).
   - The audit devices of the snapshot's origin come up in the copy, too; if all of them fail to, so does this. A file is
     written on this host.
 author: the custodes.security_dr authors (@custodes)
@@ -64,8 +64,8 @@ options:
     default: {}
   seal_credentials:
     description:
-      - Further parameters of it, which are secret, such as C(access_key) and C(secret_key). Those of the environment and
-        of the host's own identity are used without.
+      - Further parameters of it, which are secret, such as C(access_key) and C(secret_key). Those of the environment
+        and of the host's own identity are used without.
     type: dict
     default: {}
   dest:
@@ -82,8 +82,8 @@ options:
     default: []
   must_not_reach:
     description:
-      - C(host:port) of each system whose leases Vault manages, databases above all. That one of them can be reached from
-        this host is a failure, and nothing is started.
+      - C(host:port) of each system whose leases Vault manages, databases above all. That one of them can be reached
+        from this host is a failure, and nothing is started.
     type: list
     elements: str
     default: []
@@ -95,9 +95,8 @@ options:
   work_directory:
     description:
       - Where the throwaway nodes have their data meanwhile, in a folder of mode 0700. It takes six times the snapshot's
-        C(state_size).
+        C(state_size). The system's folder for temporary files if not set.
     type: path
-    default: /var/tmp
   timeout:
     description:
       - Longest wait for any single thing, such as a restore, in seconds.
@@ -119,11 +118,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
+name:
   description: The escrow snapshot.
   returned: when there is one
   type: str
-  sample: /var/backups/vault-escrow/prod-20261124T020000Z.snap
+  sample: prod-20261124T020000Z.snap
+destination:
+  description: Where it is.
+  returned: when there is one
+  type: str
+  sample: /var/backups/vault-escrow
 manifest:
   description: Its manifest. C(escrow_of) is the snapshot that it was made of.
   returned: when there is one
@@ -144,18 +148,19 @@ steps:
 not_checked:
   description: What nobody has made sure of.
   returned: success
-  type: list
-  elements: str
-  sample: ["Nothing was named in must_not_reach: ..."]
+  type: str
+  sample: "Nothing was named in must_not_reach: ..."
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.custodes.security_dr.plugins.module_utils.escrow.certificate import CRYPTOGRAPHY_IMPORT_ERROR
 from ansible_collections.custodes.security_dr.plugins.module_utils.escrow.job import Request, run
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores import open_store
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import HVAC_IMPORT_ERROR
 
 
@@ -176,7 +181,7 @@ def main() -> None:
             "canaries": {"type": "list", "elements": "str", "default": []},
             "must_not_reach": {"type": "list", "elements": "str", "default": []},
             "vault_binary": {"type": "str", "default": "vault"},
-            "work_directory": {"type": "path", "default": "/var/tmp"},
+            "work_directory": {"type": "path"},
             "timeout": {"type": "float", "default": 600.0},
         },
         vault=False,
@@ -189,10 +194,10 @@ def main() -> None:
         source=Path(options["snapshot"]),
         shares=options["key_shares"],
         seal={options["seal_type"]: {**options["seal_options"], **options["seal_credentials"]}},
-        dest=Path(options["dest"]),
+        store=open_store({"type": "filesystem", "path": options["dest"]}),
         **{name: options[name] for name in ("canaries", "must_not_reach", "timeout")},
         binary=options["vault_binary"],
-        work_directory=Path(options["work_directory"]),
+        work_directory=Path(options["work_directory"] or tempfile.gettempdir()),
     )
     module.run(lambda: run(request, os.environ, only_looks=module.check_mode))
 

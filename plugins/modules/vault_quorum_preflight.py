@@ -11,7 +11,8 @@ module: vault_quorum_preflight
 short_description: Decide whether a Vault cluster has lost its quorum, and what is left of it
 version_added: 0.2.0
 description:
-  - Asks the API of every node, weighs it with what each host's own data tells, and fails with all that speaks against it.
+  - Asks the API of every node, weighs it with what each host's own data tells, and fails with all that speaks against
+    it.
   - It is refused while a majority lives or one leads, while a node that was given up may be alive, and unless the
     operator has named exactly the nodes that are found dead.
 author: the custodes.security_dr authors (@custodes)
@@ -82,8 +83,8 @@ EXAMPLES = r"""
 RETURN = r"""
 action:
   description:
-    - V(recover) makes the survivors a cluster and lets the others join it, V(rejoin) only the latter, V(nothing) is for a
-      cluster in which every node serves.
+    - V(recover) makes the survivors a cluster and lets the others join it, V(rejoin) only the latter, V(nothing) is for
+      a cluster in which every node serves.
   returned: success
   type: str
   sample: recover

@@ -11,8 +11,8 @@ module: vault_raft_peers_info
 short_description: Raft peers as a node's own data knows them, without a leader
 version_added: 0.2.0
 description:
-  - Reads the last Raft configuration out of Vault's data folder. Vault's API tells it only while there is a leader and to
-    a token. Vault may run meanwhile.
+  - Reads the last Raft configuration out of Vault's data folder. Vault's API tells it only while there is a leader, and
+    to a token. Vault may run meanwhile.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes.info

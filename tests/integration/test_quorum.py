@@ -15,7 +15,6 @@ from lab import Lab
 from lab.playbook import Origin, Playbook, accessors, make_origin
 from lab.vault import VaultCluster, VaultNode
 
-
 NUMBERS = itertools.count()
 STEPS = [
     "Move its data aside",
@@ -155,7 +154,7 @@ def test_a_sealed_majority_is_no_lost_quorum(lab: Lab, tmp_path: Path) -> None:
 
 def test_killed_at_every_step_it_goes_on(origin: Origin, tmp_path: Path) -> None:
     cluster = origin.cluster
-    survivor, lost = split(cluster)
+    _survivor, lost = split(cluster)
     for node in lost:
         node.kill()
     run = playbook(origin, tmp_path, names(cluster, *lost))

@@ -50,16 +50,16 @@ def refuse_when_reachable(
         found = [target for target, yes in zip(targets, pool.map(reached, places)) if yes]
     if found:
         raise EscrowError(
-            f"This host reaches {', '.join(found)}: a restored copy of Vault would revoke leases there that are in use. "
-            "Nothing was started. Cut this host off (let it reach the KMS alone), or use another one."
+            f"This host reaches {', '.join(found)}: a restored copy of Vault would revoke leases there that are in "
+            "use. Nothing was started. Cut this host off (let it reach the KMS alone), or use another one."
         )
 
 
-def not_checked(targets: Sequence[str], key_counts: dict[str, int]) -> list[str]:
-    """What nobody has made sure of, in sentences."""
+def not_checked(targets: Sequence[str], key_counts: dict[str, int]) -> str:
+    """What nobody has made sure of, in a sentence."""
     leases = sum(number for prefix, number in key_counts.items() if prefix.startswith("sys/expire"))
     named = f"Of all that the snapshot's {leases} leases may be of, only {', '.join(targets)} was tried"
-    return [
+    return (
         f"{named if targets else 'Nothing was named in must_not_reach'}: whether this host reaches other systems whose "
         "leases a restored copy revokes, cannot be told from outside, the snapshot being encrypted."
-    ]
+    )

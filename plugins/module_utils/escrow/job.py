@@ -5,22 +5,26 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
 
-from ..files import StoreError, new_file, read_json, write_json
+from ..files import StoreError
+from ..snapshot.backup import prove
 from ..snapshot.description import describe
 from ..snapshot.download import file_name
 from ..snapshot.errors import SnapshotError
-from ..snapshot.manifest import Origin, manifest_path, verify
+from ..snapshot.manifest import Origin
+from ..snapshot.stores.base import Store, Stored
 from . import isolation
 from .errors import EscrowError
 from .node import ScratchNode, scratch_folder
 from .snapshot import Seal, Steps, migrate, prove_escrow
+
+CHUNK = 1024 * 1024
+"""Bytes at once, into the store."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Request:
         source: a snapshot whose seal is the KMS's.
         shares: recovery key shares of its origin.
         seal: the origin's seal stanza, credentials included where the environment has none.
-        dest: folder that keeps the escrow snapshot.
+        store: keeps the escrow snapshot.
         canaries: KV paths that must be readable in it.
         must_not_reach: ``host:port`` of the systems whose leases a restored copy would revoke.
         binary: the vault program.
@@ -42,7 +46,7 @@ class Request:
     source: Path
     shares: Sequence[str] = field(repr=False)
     seal: Seal = field(repr=False)
-    dest: Path
+    store: Store
     canaries: Sequence[str]
     must_not_reach: Sequence[str]
     binary: str
@@ -61,13 +65,13 @@ def bare_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(request: Request, environ: Mapping[str, str], only_looks: bool = False) -> dict[str, Any]:
-    """Makes and keeps the escrow snapshot, unless the folder has one of this very snapshot that verifies.
+    """Makes and keeps the escrow snapshot, unless the store has one of this very snapshot that reads back whole.
 
     Args:
         only_looks: says what would be done, as check mode does.
 
     Raises:
-        EscrowError, VaultError, SnapshotError, StoreError: nothing is kept.
+        EscrowError, VaultError, SnapshotError, StoreError: nothing new is kept.
     """
     source = describe(request.source)
     if not source["verified"]:
@@ -75,20 +79,19 @@ def run(request: Request, environ: Mapping[str, str], only_looks: bool = False) 
     seal_type = (source["manifest"] or {}).get("seal_type")
     if seal_type == "shamir":
         raise EscrowError(
-            f"{request.source} is of a Vault with a Shamir seal: its unseal keys do without a KMS, nothing is to be made."
+            f"{request.source} is of a Vault with a Shamir seal: its unseal keys do without a KMS, there is nothing to "
+            "be made."
         )
     if seal_type not in (None, *request.seal):
         raise EscrowError(
             f"{request.source} was sealed with '{seal_type}', seal_type is '{next(iter(request.seal))}': give the seal "
             "of the snapshot's origin."
         )
-    if not request.dest.is_dir():
-        raise StoreError(f"{request.dest} is no folder on this host. Create it, or name another one.")
     isolation.refuse_when_reachable(request.must_not_reach, 3.0)
     result = {"not_checked": isolation.not_checked(request.must_not_reach, source["key_counts"])}
-    kept = _existing(request.dest, source["sha256"])
+    kept = _existing(request.store, source["sha256"])
     if kept is not None:
-        return {**result, "changed": False, "path": str(kept), "manifest": read_json(manifest_path(kept))}
+        return {**result, "changed": False, **_told(request.store, kept)}
     if only_looks:
         return {**result, "changed": True}
     return {**result, "changed": True, **_make(request, environ, source)}
@@ -107,36 +110,48 @@ def _make(request: Request, environ: Mapping[str, str], source: Mapping[str, Any
         with steps.step("Keep it, and read it back"):
             # The data is that of the source's time: so is the name, and what a recovery loses is reckoned from it.
             taken_at = datetime.fromisoformat(source["taken_at"])
-            path = request.dest / file_name(Origin(manifest["cluster_name"]), taken_at)
             manifest = {
                 **manifest,
-                "name": path.name,
+                "name": file_name(Origin(manifest["cluster_name"]), taken_at),
                 "taken_at": source["taken_at"],
                 "node": None,
                 "escrow_of": {name: source[name] for name in ("sha256", "index")},
             }
-            _keep(made, path, manifest)
-    return {"path": str(path), "manifest": manifest, "canaries": secrets, "steps": steps.done}
+            _keep(made, request.store, manifest)
+    return {**_told(request.store, manifest), "canaries": secrets, "steps": steps.done}
 
 
-def _keep(made: Path, path: Path, manifest: Mapping[str, Any]) -> None:
-    """Copies it to its place, reads it back, and only then writes the manifest."""
-    manifest_path(path).unlink(missing_ok=True)
-    with made.open("rb") as file, new_file(path) as kept:
-        shutil.copyfileobj(file, kept)
-    if verify(path).sha256 != manifest["sha256"]:
-        raise StoreError(f"{path} reads back as other bytes than were written: look at that disk.")
-    write_json(manifest_path(path), manifest)
+def _told(store: Store, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": manifest["name"], "destination": store.label, "manifest": dict(manifest)}
 
 
-def _existing(dest: Path, sha256: str) -> Optional[Path]:
-    """The escrow snapshot of the snapshot with this SHA-256, if it is there and verifies."""
-    for path in sorted(dest.glob("*.snap")):
+def _keep(made: Path, store: Store, manifest: Mapping[str, Any]) -> None:
+    """Writes it, reads it back, and only then writes the manifest."""
+    name = str(manifest["name"])
+    if any(one.name == name and not one.has_manifest for one in store.listing()):
+        # Of a run that was killed before it had read it back.
+        store.delete(name)
+    with made.open("rb") as file, store.writer(name) as writer:
+        while chunk := file.read(CHUNK):
+            writer.write(chunk)
+    prove(store, name, manifest["sha256"], read_back=True)
+    store.write_manifest(name, manifest)
+
+
+def _existing(store: Store, sha256: str) -> Optional[dict[str, Any]]:
+    """The manifest of the escrow snapshot of the snapshot with this SHA-256, if it is there and reads back whole."""
+
+    def of_it(one: Stored) -> Optional[dict[str, Any]]:
+        manifest = store.read_manifest(one.name) if one.has_manifest else None
+        return manifest if ((manifest or {}).get("escrow_of") or {}).get("sha256") == sha256 else None
+
+    for manifest in filter(None, map(of_it, store.listing())):
         try:
-            manifest = read_json(manifest_path(path))
-            if (manifest.get("escrow_of") or {}).get("sha256") == sha256:
-                verify(path)
-                return path
-        except (FileNotFoundError, StoreError, SnapshotError):
-            continue
+            prove(store, manifest["name"], manifest["sha256"], read_back=True)
+        except StoreError as error:
+            raise StoreError(
+                f"{manifest['name']} in {store.label} is the escrow snapshot of this snapshot, and is damaged: remove "
+                f"it with its manifest, and run this again. {error}"
+            ) from error
+        return manifest
     return None

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Vault nodes that live for one escrow snapshot: children of this process, on loopback, in a folder that is destroyed."""
+"""Vault nodes that live for one escrow snapshot: children of this process, on loopback, destroyed with their data."""
 
 from __future__ import annotations
 

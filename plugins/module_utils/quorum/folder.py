@@ -34,8 +34,8 @@ def read_peers(database: Path) -> tuple[int, list[dict[str, Any]]]:
     """The Raft configuration that a node knew last, and its index; also of a node that runs.
 
     Vault keeps it under the key ``latest_config`` (physical/raft/fsm.go) as protobuf (physical/raft/types.proto:
-    ConfigurationValue). A bbolt file holds a value right behind its key, and old ones in pages that are free by now: the
-    one of the highest index counts. On a follower it can be a few entries behind: who has a vote may have changed since.
+    ConfigurationValue). A bbolt file holds a value right behind its key, and old ones in pages that are free by now:
+    the one of the highest index counts. On a follower it can be a few entries behind: who has a vote may have changed.
 
     Returns:
         Index and peers: ``id``, ``address`` (host:port of the cluster port), ``non_voter``; 0 and none if nothing is
@@ -69,7 +69,7 @@ def _configuration(data: bytes) -> tuple[int, list[dict[str, Any]]] | None:
                 index, at = _number(data, at + 1)
             elif data[at] == 0x12:  # field 2, a server
                 length, at = _number(data, at + 1)
-                peers.append(_server(data[at : at + length]))
+                peers.append(_server(_piece(data, at, length)))
                 at += length
             else:  # the next key of the file
                 break
@@ -86,12 +86,18 @@ def _server(data: bytes) -> dict[str, Any]:
         if field == 0x08:
             suffrage = number
         elif field in (0x12, 0x1A):
-            texts[field], at = data[at : at + number].decode(), at + number
+            texts[field], at = _piece(data, at, number).decode(), at + number
         else:
             raise ValueError(field)
     if not all(texts.get(field, "").isprintable() and texts.get(field) for field in (0x12, 0x1A)):
         raise ValueError(data)
     return {"id": texts[0x12], "address": texts[0x1A], "non_voter": suffrage != 0}
+
+
+def _piece(data: bytes, at: int, length: int) -> bytes:
+    if at + length > len(data):
+        raise ValueError(length)
+    return data[at : at + length]
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
@@ -135,9 +141,7 @@ def survey(path: Path) -> dict[str, Any]:
 
 def _entries(path: Path) -> list[Path]:
     """What Vault has in its folder, less what was kept aside there and a mount point's own."""
-    return sorted(
-        entry for entry in path.iterdir() if not entry.name.startswith(ASIDE) and entry.name != "lost+found"
-    )
+    return sorted(entry for entry in path.iterdir() if not entry.name.startswith(ASIDE) and entry.name != "lost+found")
 
 
 def _files(entry: Path) -> Iterator[Path]:
@@ -157,8 +161,8 @@ def wait_released(
     while is_in_use(path / DATABASE):
         if monotonic() >= deadline:
             raise QuorumError(
-                f"Vault still has {path / DATABASE} open, {timeout:g} s after it was stopped. Nothing was touched there. "
-                "Stop it, see that its process is gone, and run this again."
+                f"Vault still has {path / DATABASE} open, {timeout:g} s after it was stopped. Nothing was touched "
+                "there. Stop it, see that its process is gone, and run this again."
             )
         sleep(0.2)
 
@@ -192,7 +196,9 @@ def keep_aside(path: Path, stamp: str, move: bool, writes: bool = True) -> tuple
             os.sync()
             partial.rename(aside)
     except OSError as error:
-        raise StoreError(f"Cannot keep {path} aside in {aside}: {explain(error)}. Make room, run this again.") from error
+        raise StoreError(
+            f"Cannot keep {path} aside in {aside}: {explain(error)}. Make room, run this again."
+        ) from error
     return True, aside
 
 

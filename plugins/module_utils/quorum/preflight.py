@@ -114,17 +114,17 @@ def _again(nodes: Sequence[Node], lost: Sequence[str], begun: Mapping[str, Any],
     """Goes on with what an earlier run has begun, when its survivors are perhaps stopped."""
     decided = Plan(survivors=list(begun["survivors"]), lost=list(begun["lost"]), peers=list(begun["peers"]))
     if sorted(lost) != sorted(decided.lost):
-        decided.problems = [
+        decided.problems.append(
             f"An earlier run has begun with vault_quorum_lost {', '.join(decided.lost)}, now it is "
             f"{', '.join(lost) or 'empty'}. Go on with the same, or move the journal.json of that run aside."
-        ]
+        )
         return decided
     active = [node for node in nodes if node.is_active]
     if active and not serves and any(node.name in decided.lost for node in active):
-        decided.problems = [
-            f"{', '.join(node.name for node in active)} leads with data that was given up. Stop Vault there at once, and "
-            "move its data aside; then run this again."
-        ]
+        decided.problems.append(
+            f"{', '.join(node.name for node in active)} leads with data that was given up. Stop Vault there at once, "
+            "and move its data aside; then run this again."
+        )
         return decided
     decided.action = REJOIN if active else RECOVER
     gone = [node.name for node in nodes if node.name in decided.survivors and not node.connected]
@@ -137,22 +137,28 @@ def _fresh(nodes: Sequence[Node], lost: Sequence[str]) -> Plan:
     survivors = [node for node in nodes if node.answers]
     found = [node.name for node in nodes if not node.answers]
     decided = Plan(RECOVER, survivors=[node.name for node in survivors], lost=found)
-    known = max(survivors, key=lambda node: int(node.data.get("index") or 0), default=None)
-    peers = list(known.data.get("peers") or []) if known is not None else []
     problems = decided.problems
     if not survivors:
         problems.append("No node's API answers: there is no survivor. If all data is lost, run recover-vault.yml.")
         return decided
+    known = max(survivors, key=lambda node: int(node.data.get("index") or 0))
+    peers = list(known.data.get("peers") or [])
     if any(node.is_active for node in survivors):
         problems.append(
             f"The quorum is not lost: {next(node.name for node in survivors if node.is_active)} leads. A node that is "
             "lost while the others live is replaced by one with an empty data folder, which joins by itself."
         )
-    problems += _unlike(lost, found)
+    if sorted(lost) != sorted(found):
+        problems.append(_unlike(lost, found))
     problems += _no_data(survivors)
     if problems:
         return decided
-    problems += _not_of_the_inventory(nodes, peers)
+    if len(nodes) != len(peers):
+        known_peers = ", ".join(f"{peer['id']} at {peer['address']}" for peer in peers)
+        problems.append(
+            f"Vault's data knows {len(peers)} nodes ({known_peers}), the inventory group 'vault' has {len(nodes)}: "
+            "name all of them there, so that none is overlooked."
+        )
     ids = {node.name: own_id(node, peers) for node in survivors}
     problems += [
         f"Which of Vault's nodes {', '.join(peer['id'] for peer in peers)} is {node.name}? Set vault_quorum_node_id of "
@@ -164,8 +170,8 @@ def _fresh(nodes: Sequence[Node], lost: Sequence[str]) -> Plan:
     if len(survivors) * 2 > len(peers):
         living = ", ".join(f"{node.name} is {node.health.get('state')}" for node in survivors)
         problems.append(
-            f"A majority of the {len(peers)} nodes lives ({living}): the quorum is not lost. Unseal what is sealed, wait "
-            "for a leader, look at their logs and at the network between them."
+            f"A majority of the {len(peers)} nodes lives ({living}): the quorum is not lost. Unseal what is sealed, "
+            "wait for a leader, look at their logs and at the network between them."
         )
     problems += [
         f"{node.name} does not answer, but Vault runs there (it has its database open): it may be alive. Stop it first."
@@ -176,23 +182,21 @@ def _fresh(nodes: Sequence[Node], lost: Sequence[str]) -> Plan:
     return decided
 
 
-def _unlike(lost: Sequence[str], found: Sequence[str]) -> list[str]:
-    """What keeps the operator's word from being what was found."""
-    if sorted(lost) == sorted(found):
-        return []
+def _unlike(lost: Sequence[str], found: Sequence[str]) -> str:
+    """That the operator's word is not what was found."""
     command = f"-e '{{\"vault_quorum_lost\": [{', '.join(chr(34) + name + chr(34) for name in found)}]}}'"
     typed = ", ".join(lost) or "nothing"
-    return [
-        f"Not answering: {', '.join(found) or 'none'}; named as lost for good: {typed}. What has happened after their last "
-        f"contact with the survivors is given up. If they are really dead, run this again with {command}."
-    ]
+    return (
+        f"Not answering: {', '.join(found) or 'none'}; named as lost for good: {typed}. What has happened after their "
+        f"last contact with the survivors is given up. If they are really dead, run this again with {command}."
+    )
 
 
 def _no_data(survivors: Sequence[Node]) -> list[str]:
     problems = [
         f"{node.name} answers, but its Raft data was not found"
-        f"{'' if node.connected else ', as the host cannot be reached'}: {node.data.get('problem') or 'none is there'}. "
-        "Correct vault_quorum_data_path, or how Ansible reaches the host."
+        f"{'' if node.connected else ', as the host cannot be reached'}: "
+        f"{node.data.get('problem') or 'none is there'}. Correct vault_quorum_data_path, or how Ansible reaches it."
         for node in survivors
         if not node.data.get("peers")
     ]
@@ -201,15 +205,6 @@ def _no_data(survivors: Sequence[Node]) -> list[str]:
         f"{node.data['data_bytes'] // 2**20} MiB: make room there."
         for node in survivors
         if node.data.get("peers") and node.data["free_bytes"] < ROOM * node.data["data_bytes"]
-    ]
-
-
-def _not_of_the_inventory(nodes: Sequence[Node], peers: Sequence[Mapping[str, Any]]) -> list[str]:
-    if len(nodes) == len(peers):
-        return []
-    return [
-        f"Vault's data knows {len(peers)} nodes ({', '.join(peer['id'] + ' at ' + peer['address'] for peer in peers)}), "
-        f"the inventory group 'vault' has {len(nodes)}: name all of them there, so that none is overlooked."
     ]
 
 
