@@ -16,6 +16,8 @@ description:
     Shamir's and takes the escrow snapshot of it.
   - It is kept only after it was restored on a second throwaway node without a seal stanza and without the KMS's
     credentials, unsealed there with O(key_shares), and O(canaries) were read.
+  - Give O(stores) a prefix or folder that no other snapshots are in. It is named after the cluster and the time of
+    O(snapshot), whose data it holds.
   - Both nodes are processes of this module, listen on 127.0.0.1, and are destroyed with their data, whatever happens.
   - B(Run it on a host that is cut off.) A restored copy of Vault starts to revoke the leases that it finds expired,
     such as database users. It may reach the KMS and nothing else that Vault manages; see O(must_not_reach).
@@ -23,6 +25,7 @@ description:
     written on this host.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
+  - custodes.security_dr.store
   - custodes.security_dr.attributes
 attributes:
   check_mode:
@@ -34,7 +37,7 @@ attributes:
   idempotent:
     support: full
     details:
-      - An escrow snapshot of the same snapshot that is in O(dest) and verifies is kept.
+      - An escrow snapshot of the same snapshot that is in O(stores) and reads back whole is kept.
 requirements:
   - vault on this host, of the origin's version or newer
   - cryptography
@@ -68,12 +71,6 @@ options:
         and of the host's own identity are used without.
     type: dict
     default: {}
-  dest:
-    description:
-      - Folder on this host that keeps the escrow snapshot and its manifest. It is named after the cluster and the time
-        of O(snapshot), whose data it holds. Keep it apart from other snapshots.
-    type: path
-    required: true
   canaries:
     description:
       - KV paths that must be readable in the escrow snapshot.
@@ -112,7 +109,10 @@ EXAMPLES = r"""
     seal_options:
       region: eu-central-1
       kms_key_id: 1f8a2f0e-5d53-4c1a-9a0e-6a0d3f1b7c11
-    dest: /var/backups/vault-escrow/
+    stores:
+      - type: s3
+        bucket: example-vault-snapshots
+        prefix: escrow/prod
     canaries: [secret/dr/canary]
     must_not_reach: ["db.example.com:5432"]
 """
@@ -123,11 +123,12 @@ name:
   returned: when there is one
   type: str
   sample: prod-20261124T020000Z.snap
-destination:
+stores:
   description: Where it is.
-  returned: when there is one
-  type: str
-  sample: /var/backups/vault-escrow
+  returned: success
+  type: list
+  elements: str
+  sample: ["s3://example-vault-snapshots/escrow/prod"]
 manifest:
   description: Its manifest. C(escrow_of) is the snapshot that it was made of.
   returned: when there is one
@@ -159,7 +160,7 @@ from pathlib import Path
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.custodes.security_dr.plugins.module_utils.escrow.certificate import CRYPTOGRAPHY_IMPORT_ERROR
 from ansible_collections.custodes.security_dr.plugins.module_utils.escrow.job import Request, run
-from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.module import STORES_SPEC, SecurityDrModule
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores import open_store
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import HVAC_IMPORT_ERROR
 
@@ -177,7 +178,7 @@ def main() -> None:
             },
             "seal_options": {"type": "dict", "default": {}},
             "seal_credentials": {"type": "dict", "default": {}, "no_log": True},
-            "dest": {"type": "path", "required": True},
+            **STORES_SPEC,
             "canaries": {"type": "list", "elements": "str", "default": []},
             "must_not_reach": {"type": "list", "elements": "str", "default": []},
             "vault_binary": {"type": "str", "default": "vault"},
@@ -194,7 +195,7 @@ def main() -> None:
         source=Path(options["snapshot"]),
         shares=options["key_shares"],
         seal={options["seal_type"]: {**options["seal_options"], **options["seal_credentials"]}},
-        store=open_store({"type": "filesystem", "path": options["dest"]}),
+        stores=[open_store(store) for store in options["stores"]],
         **{name: options[name] for name in ("canaries", "must_not_reach", "timeout")},
         binary=options["vault_binary"],
         work_directory=Path(options["work_directory"] or tempfile.gettempdir()),

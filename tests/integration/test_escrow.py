@@ -47,7 +47,7 @@ def options(lab: Lab, origin: Origin, tmp_path: Path) -> dict[str, Any]:
         "key_shares": list(origin.keys[: origin.threshold]),
         "seal_options": seal(lab),
         "seal_credentials": {"access_key": "lab", "secret_key": SECRET_KEY},
-        "dest": str(tmp_path / "escrow"),
+        "stores": [{"type": "filesystem", "path": str(tmp_path / "escrow")}],
         "work_directory": str(tmp_path / "work"),
         "canaries": [origin.seed.canary, origin.seed.canary_v1],
         "vault_binary": str(vault_binary()),
@@ -79,7 +79,7 @@ def assert_nothing_left(options: dict[str, Any], kept: int = 0) -> None:
     """No process, no data of the throwaway nodes; `kept` files of an escrow snapshot."""
     assert vaults_of(options["work_directory"]) == []
     assert list(Path(options["work_directory"]).iterdir()) == []
-    assert len(list(Path(options["dest"]).iterdir())) == kept
+    assert len(list(Path(options["stores"][0]["path"]).iterdir())) == kept
 
 
 def test_it_is_refused_where_a_database_is_reached(lab: Lab, options: dict[str, Any], ansible: Ansible) -> None:
@@ -134,10 +134,11 @@ def playbook(lab: Lab, origin: Origin, options: dict[str, Any]) -> Playbook:
             "vault_escrow_seal": options["seal_options"],
             "vault_escrow_seal_credentials": options["seal_credentials"],
             "vault_escrow_canaries": options["canaries"],
-            **{f"vault_escrow_{name}": options[name] for name in ("dest", "work_directory")},
+            "vault_escrow_stores": options["stores"],
+            "vault_escrow_work_directory": options["work_directory"],
             "vault_escrow_binary": options["vault_binary"],
         },
-        Path(options["dest"]).with_name("run"),
+        Path(options["work_directory"]).with_name("run"),
         name="playbooks/escrow-vault-snapshot.yml",
     )
 
@@ -145,7 +146,7 @@ def playbook(lab: Lab, origin: Origin, options: dict[str, Any]) -> Playbook:
 def test_a_cluster_comes_back_with_its_kms_gone(
     lab: Lab, origin: Origin, options: dict[str, Any], ansible: Ansible, tmp_path: Path
 ) -> None:
-    escrow = Path(options["dest"])
+    escrow = Path(options["stores"][0]["path"])
     made = playbook(lab, origin, options).run("-vvv")
     assert made.rc == 0, made.output
     assert [word for word in (*options["key_shares"], SECRET_KEY) if word in made.output] == []

@@ -35,7 +35,7 @@ class Request:
         source: a snapshot whose seal is the KMS's.
         shares: recovery key shares of its origin.
         seal: the origin's seal stanza, credentials included where the environment has none.
-        store: keeps the escrow snapshot.
+        stores: keep the escrow snapshot, each of them.
         canaries: KV paths that must be readable in it.
         must_not_reach: ``host:port`` of the systems whose leases a restored copy would revoke.
         binary: the vault program.
@@ -46,7 +46,7 @@ class Request:
     source: Path
     shares: Sequence[str] = field(repr=False)
     seal: Seal = field(repr=False)
-    store: Store
+    stores: Sequence[Store]
     canaries: Sequence[str]
     must_not_reach: Sequence[str]
     binary: str
@@ -65,7 +65,7 @@ def bare_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(request: Request, environ: Mapping[str, str], only_looks: bool = False) -> dict[str, Any]:
-    """Makes and keeps the escrow snapshot, unless the store has one of this very snapshot that reads back whole.
+    """Makes and keeps the escrow snapshot, unless every store has one of this very snapshot that reads back whole.
 
     Args:
         only_looks: says what would be done, as check mode does.
@@ -88,16 +88,20 @@ def run(request: Request, environ: Mapping[str, str], only_looks: bool = False) 
             "of the snapshot's origin."
         )
     isolation.refuse_when_reachable(request.must_not_reach, 3.0)
-    result = {"not_checked": isolation.not_checked(request.must_not_reach, source["key_counts"])}
-    kept = _existing(request.store, source["sha256"])
-    if kept is not None:
-        return {**result, "changed": False, **_told(request.store, kept)}
-    if only_looks:
-        return {**result, "changed": True}
-    return {**result, "changed": True, **_make(request, environ, source)}
+    result: dict[str, Any] = {"not_checked": isolation.not_checked(request.must_not_reach, source["key_counts"])}
+    kept = {store.label: _existing(store, source["sha256"]) for store in request.stores}
+    lacking = [store for store in request.stores if kept[store.label] is None]
+    result["stores"] = list(kept)
+    for manifest in filter(None, kept.values()):
+        result.update(name=manifest["name"], manifest=manifest)
+    if lacking and not only_looks:
+        result.update(_make(request, environ, source, lacking))
+    return {**result, "changed": bool(lacking)}
 
 
-def _make(request: Request, environ: Mapping[str, str], source: Mapping[str, Any]) -> dict[str, Any]:
+def _make(
+    request: Request, environ: Mapping[str, str], source: Mapping[str, Any], stores: Sequence[Store]
+) -> dict[str, Any]:
     steps = Steps()
     with scratch_folder(request.work_directory) as folder:
         made = folder / "escrow.snap"
@@ -117,12 +121,9 @@ def _make(request: Request, environ: Mapping[str, str], source: Mapping[str, Any
                 "node": None,
                 "escrow_of": {name: source[name] for name in ("sha256", "index")},
             }
-            _keep(made, request.store, manifest)
-    return {**_told(request.store, manifest), "canaries": secrets, "steps": steps.done}
-
-
-def _told(store: Store, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": manifest["name"], "destination": store.label, "manifest": dict(manifest)}
+            for store in stores:
+                _keep(made, store, manifest)
+    return {"name": manifest["name"], "manifest": manifest, "canaries": secrets, "steps": steps.done}
 
 
 def _keep(made: Path, store: Store, manifest: Mapping[str, Any]) -> None:

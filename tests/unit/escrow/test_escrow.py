@@ -116,9 +116,10 @@ def scratch(tmp_path: Path, script: str, **more: Any) -> node.ScratchNode:
 
 
 def test_vault_that_ends_is_told_with_its_errors(tmp_path: Path) -> None:
-    with scratch(tmp_path, "echo '[INFO] up'; echo '[ERROR] core: no seal'; exit 1") as one:
-        with pytest.raises(EscrowError, match=r"node ended. Its log ends with: \[ERROR\] core: no seal$"):
-            one.start({})
+    wanted = r"node ended. Its log ends with: \[ERROR\] core: no seal$"
+    one = scratch(tmp_path, "echo '[INFO] up'; echo '[ERROR] core: no seal'; exit 1")
+    with pytest.raises(EscrowError, match=wanted), one:
+        one.start({})
     assert not (tmp_path / "node").exists()
 
 
@@ -134,7 +135,7 @@ def test_vault_that_hangs_is_killed(tmp_path: Path) -> None:
 
 def test_a_vault_that_is_not_there(tmp_path: Path) -> None:
     one = node.ScratchNode(tmp_path / "node", "no-such-vault", {}, 1.0)
-    with one, pytest.raises(EscrowError, match="Cannot run no-such-vault: .*vault_binary"):
+    with one, pytest.raises(EscrowError, match=r"Cannot run no-such-vault: .*vault_binary"):
         one.start({})
 
 
@@ -153,7 +154,7 @@ def request(source: Path, **changed: Any) -> job.Request:
         "source": source,
         "shares": ["share"],
         "seal": {"awskms": {}},
-        "store": open_store({"type": "filesystem", "path": str(source.parent / "escrow")}),
+        "stores": [open_store({"type": "filesystem", "path": str(source.parent / "escrow")})],
         "canaries": [],
         "must_not_reach": [],
         "binary": "no-such-vault",
@@ -192,13 +193,13 @@ def test_one_that_is_there_is_kept_while_it_reads_back(source: Path) -> None:
     wanted, made = request(source), source.parent / "made"
     made.write_bytes(archive())
     manifest = {"name": source.name, "sha256": facts["sha256"], "escrow_of": {"sha256": facts["sha256"]}}
-    job._keep(made, wanted.store, manifest)
+    job._keep(made, wanted.stores[0], manifest)
     kept = job.run(wanted, {})
-    assert (kept["changed"], kept["name"], kept["destination"]) == (False, source.name, str(source.parent / "escrow"))
+    assert (kept["changed"], kept["name"], kept["stores"]) == (False, source.name, [str(source.parent / "escrow")])
     file = source.parent / "escrow" / source.name
     # One without a manifest was never read back, and is replaced; a damaged one is the operator's to remove.
     manifest_path(file).unlink()
-    job._keep(made, wanted.store, manifest)
+    job._keep(made, wanted.stores[0], manifest)
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(StoreError, match="is damaged: remove it"):
         job.run(wanted, {})

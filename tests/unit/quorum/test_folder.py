@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from unit.modules.runner import Runner
 
 # As Vault 1.21.0 wrote them; the third peer of the older one had no vote yet.
-NEW = b"latest_config\x08\xaa\x02\x12\x13\x12\x03q-1\x1a\x0c10.0.0.1:820\x12\x14\x12\x03q-2\x1a\x0d10.0.0.2:8201latest_indexes"
+NEW = (
+    b"latest_config\x08\xaa\x02\x12\x13\x12\x03q-1\x1a\x0c10.0.0.1:820"
+    b"\x12\x14\x12\x03q-2\x1a\x0d10.0.0.2:8201latest_indexes"
+)
 OLD = b"latest_config\x08)\x12\x16\x08\x01\x12\x03q-3\x1a\x0d10.0.0.3:8201latest_indexes\x08\x03\x10)"
 
 
@@ -74,7 +77,7 @@ def test_that_vault_runs_is_seen_by_its_lock(data: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert folder.is_in_use(data / "vault.db")
         ticks = iter(range(100))
-        with pytest.raises(QuorumError, match="Vault still has .* open, 5 s after it was stopped"):
+        with pytest.raises(QuorumError, match=r"Vault still has .* open, 5 s after it was stopped"):
             folder.wait_released(data, 5, sleep=lambda _seconds: None, monotonic=lambda: float(next(ticks)))
         with pytest.raises(QuorumError, match="Vault runs on"):
             folder.write_peers(data, [])
