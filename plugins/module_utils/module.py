@@ -12,7 +12,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
+from .escrow.errors import EscrowError
 from .files import StoreError
+from .quorum.errors import QuorumError
 from .recovery.errors import RecoveryError
 from .snapshot.errors import SnapshotError
 from .vault import auth
@@ -98,7 +100,7 @@ STORES_SPEC: dict[str, dict[str, Any]] = {
 }
 """Options of every module that keeps or reads snapshots in stores; described in doc_fragments/store.py."""
 
-EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError)
+EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError, EscrowError, QuorumError)
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 
 

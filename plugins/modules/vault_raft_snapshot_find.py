@@ -28,6 +28,11 @@ options:
       - How many snapshots of a folder may be tried, newest first.
     type: int
     default: 3
+  seal_type:
+    description:
+      - Of a folder, only snapshots whose manifest has this seal count, such as V(shamir) for escrow snapshots.
+    type: str
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -110,9 +115,20 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.desc
 def main() -> None:
     """Entry point."""
     module = SecurityDrModule(
-        {"path": {"type": "path", "required": True}, "candidates": {"type": "int", "default": 3}}, vault=False
+        {
+            "path": {"type": "path", "required": True},
+            "candidates": {"type": "int", "default": 3},
+            "seal_type": {"type": "str"},
+        },
+        vault=False,
     )
-    module.run(lambda: {"changed": False, **describe_choice(Path(module.params["path"]), module.params["candidates"])})
+    options = module.params
+    module.run(
+        lambda: {
+            "changed": False,
+            **describe_choice(Path(options["path"]), options["candidates"], options["seal_type"]),
+        }
+    )
 
 
 if __name__ == "__main__":

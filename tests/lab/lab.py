@@ -86,6 +86,8 @@ class Lab:
                 "vault_api_addr": node.address,
                 "vault_recovery_stop_command": cluster.command(node, "stop"),
                 "vault_recovery_start_command": cluster.command(node, "start"),
+                "vault_quorum_data_path": str(node.data),
+                "vault_quorum_node_id": node.name,
             }
             for number, node in enumerate(cluster.nodes, start=1)
         }

@@ -194,7 +194,8 @@ def _check_seal(check: Any, found: set[str], wanted: str | None) -> None:
             [
                 (
                     f"The snapshot was sealed with '{wanted}', the nodes have '{next(iter(found))}': they could not "
-                    f"decrypt it. Configure a '{wanted}' seal with the same key on every node."
+                    f"decrypt it. Configure a '{wanted}' seal with the same key on every node; where the KMS is gone, "
+                    "restore an escrow snapshot instead (vault_recovery_seal=shamir)."
                 )
             ],
             None,

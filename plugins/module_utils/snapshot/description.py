@@ -28,9 +28,23 @@ def describe(path: Path) -> dict[str, Any]:
     return _verified(path, info, when)
 
 
-def describe_choice(path: Path, candidates: int) -> dict[str, Any]:
-    """Chooses the newest snapshot that verifies. Raises SnapshotError when there is none."""
-    choice = newest_verified(str(path), candidates, verify)
+def describe_choice(path: Path, candidates: int, seal_type: str | None = None) -> dict[str, Any]:
+    """Chooses the newest snapshot that verifies.
+
+    Args:
+        seal_type: of a folder, only those count whose manifest has it.
+
+    Raises:
+        SnapshotError: there is none.
+    """
+
+    def wanted(file: Path) -> bool:
+        try:
+            return seal_type is None or (read_manifest(file) or {}).get("seal_type") == seal_type
+        except StoreError:
+            return False
+
+    choice = newest_verified(str(path), candidates, verify, wanted)
     rejected = [{"path": name, "problem": problem} for name, problem in choice.rejected]
     return {**_verified(Path(choice.path), choice.info, choice.taken_at), "rejected": rejected}
 

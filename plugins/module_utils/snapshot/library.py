@@ -34,13 +34,19 @@ class Choice:
     rejected: list[tuple[str, str]]
 
 
-def newest_verified(path: str, candidates: int = 1, verify: Callable[[str], SnapshotInfo] = verify_file) -> Choice:
+def newest_verified(
+    path: str,
+    candidates: int = 1,
+    verify: Callable[[str], SnapshotInfo] = verify_file,
+    wanted: Callable[[Path], bool] = lambda _file: True,
+) -> Choice:
     """Return the newest snapshot under path that verifies.
 
     Args:
         path: a file, which is verified as it is, or a directory, of which the files ending in ``.snap`` count.
             Hidden and partial files do not.
         candidates: how many files of a directory, newest first, may be tried.
+        wanted: which files of a directory count.
 
     Raises:
         SnapshotError: there is none, or none of those tried verifies; the message lists each and why.
@@ -50,6 +56,13 @@ def newest_verified(path: str, candidates: int = 1, verify: Callable[[str], Snap
         raise SnapshotError(
             f"There is no snapshot in {path}: no file there ends in {SUFFIX}. Name a snapshot or its folder."
         )
+    if Path(path).is_dir():
+        every, found = len(found), [(taken, file) for taken, file in found if wanted(file)]
+        if not found:
+            raise SnapshotError(
+                f"None of the {every} snapshots in {path} is, by its manifest, of the seal that is asked for. Name the "
+                "folder of the escrow snapshots, or leave the seal away."
+            )
     rejected: list[tuple[str, str]] = []
     for taken, file in found[: max(candidates, 1)]:
         try:

@@ -85,7 +85,7 @@ def _without_prose(options: Spec) -> Spec:
         name: {
             key: _without_prose(value) if key == "suboptions" else value
             for key, value in option.items()
-            if key != "description"
+            if key not in ("description", "version_added")
         }
         for name, option in options.items()
     }

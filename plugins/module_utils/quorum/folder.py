@@ -1,0 +1,256 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Vault's Raft folder on a node: who the peers are, whether Vault has it open, keeping it aside, peers.json.
+
+Layout (Vault's physical/raft): ``vault.db`` is a bbolt file, ``raft/`` holds the log and takes ``peers.json``. bbolt
+holds an exclusive lock on a file that it has open.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import StoreError, explain, new_file
+from .errors import QuorumError
+
+DATABASE, PEERS = "vault.db", Path("raft", "peers.json")
+ASIDE = "aside-"
+
+_CONFIG_KEY = re.compile(b"latest_config")
+
+
+def read_peers(database: Path) -> tuple[int, list[dict[str, Any]]]:
+    """The Raft configuration that a node knew last, and its index; also of a node that runs.
+
+    Vault keeps it under the key ``latest_config`` (physical/raft/fsm.go) as protobuf (physical/raft/types.proto:
+    ConfigurationValue). A bbolt file holds a value right behind its key, and old ones in pages that are free by now:
+    the one of the highest index counts. On a follower it can be a few entries behind: who has a vote may have changed.
+
+    Returns:
+        Index and peers: ``id``, ``address`` (host:port of the cluster port), ``non_voter``; 0 and none if nothing is
+        there.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    best: tuple[int, list[dict[str, Any]]] = (0, [])
+    try:
+        with database.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return best
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                for match in _CONFIG_KEY.finditer(content):
+                    # 64 KiB are hundreds of peers.
+                    found = _configuration(content[match.end() : match.end() + 65536])
+                    if found is not None and found[0] > best[0]:
+                        best = found
+    except OSError as error:
+        raise StoreError(f"Cannot read {database}: {explain(error)}. Check the path; root can read it.") from error
+    return best
+
+
+def _configuration(data: bytes) -> tuple[int, list[dict[str, Any]]] | None:
+    """Index and servers at the start of `data`; None if there is no whole configuration."""
+    index, peers, at = 0, [], 0
+    try:
+        while at < len(data):
+            if data[at] == 0x08:  # field 1, the index
+                index, at = _number(data, at + 1)
+            elif data[at] == 0x12:  # field 2, a server
+                length, at = _number(data, at + 1)
+                peers.append(_server(_piece(data, at, length)))
+                at += length
+            else:  # the next key of the file
+                break
+    except (IndexError, ValueError):
+        return None
+    return (index, peers) if peers else None
+
+
+def _server(data: bytes) -> dict[str, Any]:
+    suffrage, texts, at = 0, {}, 0
+    while at < len(data):
+        field, at = data[at], at + 1
+        number, at = _number(data, at)
+        if field == 0x08:
+            suffrage = number
+        elif field in (0x12, 0x1A):
+            texts[field], at = _piece(data, at, number).decode(), at + number
+        else:
+            raise ValueError(field)
+    if not all(texts.get(field, "").isprintable() and texts.get(field) for field in (0x12, 0x1A)):
+        raise ValueError(data)
+    return {"id": texts[0x12], "address": texts[0x1A], "non_voter": suffrage != 0}
+
+
+def _piece(data: bytes, at: int, length: int) -> bytes:
+    if at + length > len(data):
+        raise ValueError(length)
+    return data[at : at + length]
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """A protobuf varint, and where the next thing begins."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
+        if not byte & 0x80:
+            return value, at
+
+
+def is_in_use(database: Path) -> bool:
+    """Whether a process, which is Vault, has the database open."""
+    try:
+        with database.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def survey(path: Path) -> dict[str, Any]:
+    """What Vault's data folder tells. Raises StoreError."""
+    database = path / DATABASE
+    if not database.is_file():
+        return {"present": False, "in_use": False, "index": 0, "peers": [], "data_bytes": 0, "free_bytes": 0}
+    index, peers = read_peers(database)
+    space = os.statvfs(path)
+    return {
+        "present": True,
+        "in_use": is_in_use(database),
+        "index": index,
+        "peers": peers,
+        "data_bytes": sum(file.stat().st_size for entry in _entries(path) for file in _files(entry)),
+        "free_bytes": space.f_bavail * space.f_frsize,
+    }
+
+
+def _entries(path: Path) -> list[Path]:
+    """What Vault has in its folder, less what was kept aside there and a mount point's own."""
+    return sorted(entry for entry in path.iterdir() if not entry.name.startswith(ASIDE) and entry.name != "lost+found")
+
+
+def _files(entry: Path) -> Iterator[Path]:
+    for file in [entry, *entry.rglob("*")] if entry.is_dir() else [entry]:
+        if file.is_file():
+            yield file
+
+
+def wait_released(
+    path: Path,
+    timeout: float,
+    sleep: Callable[[float], None] = time.sleep,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
+    """Waits until Vault has let go of its database. Raises QuorumError after `timeout` seconds."""
+    deadline = monotonic() + timeout
+    while is_in_use(path / DATABASE):
+        if monotonic() >= deadline:
+            raise QuorumError(
+                f"Vault still has {path / DATABASE} open, {timeout:g} s after it was stopped. Nothing was touched "
+                "there. Stop it, see that its process is gone, and run this again."
+            )
+        sleep(0.2)
+
+
+def keep_aside(path: Path, stamp: str, move: bool, writes: bool = True) -> tuple[bool, Path]:
+    """Copies, or moves, all that Vault has in `path` to ``aside-<stamp>`` in it, where no file system is left.
+
+    A run that was killed is gone on with: a move moves what is left, a copy begins anew.
+
+    Returns:
+        Whether there was anything to do, and the folder.
+
+    Raises:
+        StoreError: it cannot be done; of a copy nothing is left.
+    """
+    aside = path / f"{ASIDE}{stamp}"
+    try:
+        entries = _entries(path) if path.is_dir() else []
+        if not entries or (aside.exists() and not move):
+            return False, aside
+        if writes and move:
+            _like(path, aside)
+            for entry in entries:
+                entry.rename(_unused(aside / entry.name))
+        elif writes:
+            partial = path / f"{ASIDE}{stamp}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            _like(path, partial)
+            for entry in entries:
+                _copy(entry, partial / entry.name)
+            os.sync()
+            partial.rename(aside)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot keep {path} aside in {aside}: {explain(error)}. Make room, run this again."
+        ) from error
+    return True, aside
+
+
+def _unused(dest: Path) -> Path:
+    """This name, or with a number if an earlier run has moved one of the name there."""
+    names = [dest, *(dest.with_name(f"{dest.name}.{number}") for number in range(1, 1000))]
+    return next(name for name in names if not name.exists())
+
+
+def _copy(source: Path, dest: Path) -> None:
+    if source.is_dir():
+        _like(source, dest)
+        for entry in source.iterdir():
+            _copy(entry, dest / entry.name)
+    elif source.is_file():
+        shutil.copy2(source, dest)
+        status = source.stat()
+        os.chown(dest, status.st_uid, status.st_gid)
+
+
+def _like(source: Path, dest: Path) -> None:
+    """A folder of the same owner and mode."""
+    status = source.stat()
+    dest.mkdir(mode=0o700, exist_ok=True)
+    os.chown(dest, status.st_uid, status.st_gid)
+    dest.chmod(stat.S_IMODE(status.st_mode))
+
+
+def write_peers(path: Path, peers: Sequence[dict[str, Any]], writes: bool = True) -> tuple[bool, Path]:
+    """Writes ``raft/peers.json``, owned as its folder is, which Vault reads once, at its next start.
+
+    Returns:
+        Whether it was another one before, and the file.
+
+    Raises:
+        QuorumError: Vault runs there, or has no data there.
+        StoreError
+    """
+    file = path / PEERS
+    content = (json.dumps(list(peers), indent=2, sort_keys=True) + "\n").encode()
+    if not (path / DATABASE).is_file() or not file.parent.is_dir():
+        raise QuorumError(f"There is no Raft data of Vault in {path}: this is no survivor. Check the path.")
+    if writes and is_in_use(path / DATABASE):
+        raise QuorumError(f"Vault runs on {path}: it would read {file.name} at some later start. Stop it first.")
+    try:
+        if file.exists() and file.read_bytes() == content:
+            return False, file
+        if writes:
+            with new_file(file) as out:
+                status = file.parent.stat()
+                os.fchown(out.fileno(), status.st_uid, status.st_gid)
+                out.write(content)
+    except OSError as error:
+        raise StoreError(f"Cannot write {file}: {explain(error)}.") from error
+    return True, file

@@ -1,0 +1,222 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decides before anything is touched: is the quorum really lost, and whose data is left?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Optional
+from urllib.parse import urlsplit
+
+RECOVER, REJOIN, NOTHING = "recover", "rejoin", "nothing"
+"""What to do: make the survivors a cluster of their own, then let the others join; only the latter, as an earlier run
+has done the former; nothing, as every node serves."""
+
+ROOM = 1.1
+"""Free space for the copy of the data that is kept aside."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A host of the inventory.
+
+    Attributes:
+        name: in the inventory.
+        url: of its API.
+        connected: whether Ansible reaches the host itself.
+        data: as `folder.survey` tells; empty where it could not be asked.
+        health: as `NodeHealth.to_dict` gives it.
+        node_id: Vault's node_id as the operator gives it, empty if not.
+    """
+
+    name: str
+    url: str
+    connected: bool
+    data: Mapping[str, Any]
+    health: Mapping[str, Any]
+    node_id: str = ""
+
+    @property
+    def answers(self) -> bool:
+        """Whether its API does."""
+        return bool(self.health.get("reachable"))
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it says that it leads."""
+        return self.health.get("http_status") == 200
+
+
+@dataclass
+class Plan:
+    """The decision.
+
+    Attributes:
+        action: one of the constants above, None when it is refused.
+        problems: why it is refused, a sentence each.
+        survivors, lost: names.
+        aside: names of lost nodes whose host is reached and whose Vault does not answer: their data is moved aside.
+        rejoin: names of lost nodes whose host is reached.
+        peers: what peers.json has to hold.
+        remarks: what the operator has to see to, in sentences.
+        seal_type: of the survivors.
+    """
+
+    action: Optional[str] = None
+    problems: list[str] = field(default_factory=list)
+    survivors: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+    rejoin: list[str] = field(default_factory=list)
+    peers: list[dict[str, Any]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    seal_type: Optional[str] = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a module's result."""
+        return asdict(self)
+
+
+def plan(nodes: Sequence[Node], lost: Sequence[str], begun: Optional[Mapping[str, Any]], serves: bool = False) -> Plan:
+    """Decides. Touches nothing.
+
+    Args:
+        lost: names of the nodes that are lost for good, typed by the operator.
+        begun: the plan by which an earlier run has begun to change things, None if none has.
+        serves: whether that run has seen the survivors serve.
+    """
+    active = [node for node in nodes if node.is_active]
+    if begun is None and active and all(node.health.get("serving") for node in nodes):
+        return Plan(NOTHING)
+    decided = _fresh(nodes, lost) if begun is None else _again(nodes, lost, begun, serves)
+    if decided.problems:
+        return decided
+    by_name = {node.name: node for node in nodes}
+    decided.seal_type = next(
+        (str(seal["type"]) for name in decided.survivors if (seal := by_name[name].health.get("seal"))),
+        (begun or {}).get("seal_type"),
+    )
+    away = [by_name[name] for name in decided.lost]
+    decided.rejoin = [node.name for node in away if node.connected]
+    decided.aside = [node.name for node in away if node.connected and not node.answers]
+    decided.remarks = [
+        f"{node.name} cannot be reached: see to it that Vault never starts there again with the data that it had. Two "
+        "such nodes would make a second cluster of their own. Empty its data folder first."
+        for node in away
+        if not node.connected
+    ]
+    return decided
+
+
+def _again(nodes: Sequence[Node], lost: Sequence[str], begun: Mapping[str, Any], serves: bool) -> Plan:
+    """Goes on with what an earlier run has begun, when its survivors are perhaps stopped."""
+    decided = Plan(survivors=list(begun["survivors"]), lost=list(begun["lost"]), peers=list(begun["peers"]))
+    if sorted(lost) != sorted(decided.lost):
+        decided.problems.append(
+            f"An earlier run has begun with vault_quorum_lost {', '.join(decided.lost)}, now it is "
+            f"{', '.join(lost) or 'empty'}. Go on with the same, or move the journal.json of that run aside."
+        )
+        return decided
+    active = [node for node in nodes if node.is_active]
+    if active and not serves and any(node.name in decided.lost for node in active):
+        decided.problems.append(
+            f"{', '.join(node.name for node in active)} leads with data that was given up. Stop Vault there at once, "
+            "and move its data aside; then run this again."
+        )
+        return decided
+    decided.action = REJOIN if active else RECOVER
+    gone = [node.name for node in nodes if node.name in decided.survivors and not node.connected]
+    if decided.action == RECOVER and gone:
+        decided.problems = [f"{', '.join(gone)}, which survived, cannot be reached now. Mend that, run this again."]
+    return decided
+
+
+def _fresh(nodes: Sequence[Node], lost: Sequence[str]) -> Plan:
+    survivors = [node for node in nodes if node.answers]
+    found = [node.name for node in nodes if not node.answers]
+    decided = Plan(RECOVER, survivors=[node.name for node in survivors], lost=found)
+    problems = decided.problems
+    if not survivors:
+        problems.append("No node's API answers: there is no survivor. If all data is lost, run recover-vault.yml.")
+        return decided
+    known = max(survivors, key=lambda node: int(node.data.get("index") or 0))
+    peers = list(known.data.get("peers") or [])
+    if any(node.is_active for node in survivors):
+        problems.append(
+            f"The quorum is not lost: {next(node.name for node in survivors if node.is_active)} leads. A node that is "
+            "lost while the others live is replaced by one with an empty data folder, which joins by itself."
+        )
+    if sorted(lost) != sorted(found):
+        problems.append(_unlike(lost, found))
+    problems += _no_data(survivors)
+    if problems:
+        return decided
+    if len(nodes) != len(peers):
+        known_peers = ", ".join(f"{peer['id']} at {peer['address']}" for peer in peers)
+        problems.append(
+            f"Vault's data knows {len(peers)} nodes ({known_peers}), the inventory group 'vault' has {len(nodes)}: "
+            "name all of them there, so that none is overlooked."
+        )
+    ids = {node.name: own_id(node, peers) for node in survivors}
+    problems += [
+        f"Which of Vault's nodes {', '.join(peer['id'] for peer in peers)} is {node.name}? Set vault_quorum_node_id of "
+        "that host to the node_id of its configuration."
+        for node in survivors
+        if ids[node.name] is None
+    ]
+    # Every peer counts as a voter: what lies in the data can be of a moment before it became one.
+    if len(survivors) * 2 > len(peers):
+        living = ", ".join(f"{node.name} is {node.health.get('state')}" for node in survivors)
+        problems.append(
+            f"A majority of the {len(peers)} nodes lives ({living}): the quorum is not lost. Unseal what is sealed, "
+            "wait for a leader, look at their logs and at the network between them."
+        )
+    problems += [
+        f"{node.name} does not answer, but Vault runs there (it has its database open): it may be alive. Stop it first."
+        for node in nodes
+        if node.name in found and node.data.get("in_use")
+    ]
+    decided.peers = [{**peer, "non_voter": False} for peer in peers if peer["id"] in ids.values()]
+    return decided
+
+
+def _unlike(lost: Sequence[str], found: Sequence[str]) -> str:
+    """That the operator's word is not what was found."""
+    command = f"-e '{{\"vault_quorum_lost\": [{', '.join(chr(34) + name + chr(34) for name in found)}]}}'"
+    typed = ", ".join(lost) or "nothing"
+    return (
+        f"Not answering: {', '.join(found) or 'none'}; named as lost for good: {typed}. What has happened after their "
+        f"last contact with the survivors is given up. If they are really dead, run this again with {command}."
+    )
+
+
+def _no_data(survivors: Sequence[Node]) -> list[str]:
+    problems = [
+        f"{node.name} answers, but its Raft data was not found"
+        f"{'' if node.connected else ', as the host cannot be reached'}: "
+        f"{node.data.get('problem') or 'none is there'}. Correct vault_quorum_data_path, or how Ansible reaches it."
+        for node in survivors
+        if not node.data.get("peers")
+    ]
+    return problems + [
+        f"{node.name} has {node.data['free_bytes'] // 2**20} MiB free, a copy of its data takes "
+        f"{node.data['data_bytes'] // 2**20} MiB: make room there."
+        for node in survivors
+        if node.data.get("peers") and node.data["free_bytes"] < ROOM * node.data["data_bytes"]
+    ]
+
+
+def own_id(node: Node, peers: Sequence[Mapping[str, Any]]) -> Optional[str]:
+    """The node_id of a host: the operator's word, its own name, or the only one at its address; None if neither is."""
+    ids = [str(peer["id"]) for peer in peers]
+    for name in (node.node_id, node.name):
+        if name:
+            if name in ids:
+                return name
+            if name == node.node_id:
+                return None
+    host = urlsplit(node.url).hostname
+    there = [str(peer["id"]) for peer in peers if urlsplit(f"//{peer['address']}").hostname == host]
+    return there[0] if len(there) == 1 else None
