@@ -178,7 +178,7 @@ class Bucket:
     def _explain(self, error: Any, doing: str, operation: str) -> StoreError:
         where = f"in {self.label} at {self._client.meta.endpoint_url}"
         request = self._client.meta.method_to_api_mapping[operation]
-        if not hasattr(error, "response"):
+        if not isinstance(getattr(error, "response", None), dict):
             return StoreError(f"Cannot {doing} {where}: {request} got no answer: {error} {_silence(error)}")
         said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
         code, status = str(said.get("Code") or "?"), int(meta.get("HTTPStatusCode") or 0)
@@ -197,7 +197,12 @@ def _advice(code: str, status: int, message: str) -> str:
         return "Check the credentials, whether they have expired, and this host's clock."
     if code.startswith("KMS"):
         return "Check that the KMS key is enabled, in the bucket's region, and may be used with these credentials."
-    if status >= 500 or code in ("SlowDown", "Throttling", "RequestLimitExceeded", "TooManyRequests"):
+    if (status >= 500 and status != 501) or code in (
+        "SlowDown",
+        "Throttling",
+        "RequestLimitExceeded",
+        "TooManyRequests",
+    ):
         return "The service is overloaded or broken: run this again later, and ask who runs it."
     if "object lock" in message.lower() or "worm" in message.lower():
         return (

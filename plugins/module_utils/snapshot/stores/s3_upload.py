@@ -165,7 +165,9 @@ class Upload:
 def put(bucket: Bucket, key: str, doing: str, body: BytesIO, attributes: Mapping[str, Any]) -> str:
     """Sends an object at once and returns its checksum, SHA-256 in base64. Raises StoreError."""
     checksum = _base64(_digest(body))
-    bucket.send("put_object", doing, Key=key, Body=body, ChecksumSHA256=checksum, **attributes)
+    bucket.send(
+        "put_object", doing, Key=key, Body=body, ChecksumAlgorithm="SHA256", ChecksumSHA256=checksum, **attributes
+    )
     return checksum
 
 
