@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -15,8 +16,10 @@ import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores import open_store, s3_upload
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores.s3 import S3Store
-from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores.s3_client import make_client
+from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores.s3_client import Bucket, make_client
+from botocore.awsrequest import AWSResponse
 from botocore.stub import ANY, Stubber
+from urllib3 import HTTPResponse
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=timezone.utc)
 NAME = "vault-20261124T053000Z.snap"
@@ -191,6 +194,33 @@ def test_a_checksum_that_the_service_does_not_state_is_not_known(client: Any, st
     ):
         stub.add_response("head_object", answer, {"Bucket": "backups", "Key": f"eu/{NAME}", "ChecksumMode": "ENABLED"})
         assert opened.checksum_matches(NAME, sha256) is matches
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "payload"),
+    [
+        (None, "UNSIGNED-PAYLOAD"),
+        ("https://minio.example", "UNSIGNED-PAYLOAD"),
+        ("http://minio.example", "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7"),
+    ],
+)
+def test_a_body_is_hashed_once_under_tls_and_the_signature_covers_that(endpoint: str | None, payload: str) -> None:
+    client = make_client({**OPTIONS, "endpoint_url": endpoint}, timeout=1, retries=0)
+    sent: list[Any] = []
+
+    def answer(request: Any, **_unused: Any) -> AWSResponse:
+        sent.append(request)
+        return AWSResponse(request.url, 200, {}, HTTPResponse(BytesIO(), preload_content=False))
+
+    client.meta.events.register("before-send.s3.PutObject", answer)
+    s3_upload.put(Bucket(OPTIONS, client), "key", "upload it", BytesIO(b"data"), {})
+
+    (request,) = sent
+    assert request.headers["X-Amz-Content-SHA256"].decode() == payload
+    assert request.headers["x-amz-checksum-sha256"] == b"Om6weQ85rIfJTzhWst0sXREOaBFgImGpqSPTuyOtyLc="
+    signed = re.search(r"SignedHeaders=([^,]*)", request.headers["Authorization"].decode())
+    assert signed
+    assert "x-amz-checksum-sha256" in signed[1].split(";")
 
 
 def test_the_manifest_is_deleted_first(client: Any, stub: Stubber) -> None:

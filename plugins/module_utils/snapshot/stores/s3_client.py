@@ -13,7 +13,7 @@ from typing import Any
 from ...files import StoreError
 
 CONNECT_TIMEOUT = 5
-"""Seconds. The body of a request is sent under it too, but block by block, so that it bounds a standstill only."""
+"""Seconds. A body that makes no headway for so long has failed as well: urllib3 sends it under this limit."""
 
 TIMEOUT = 60
 RETRIES = 3
@@ -96,7 +96,11 @@ def make_client(options: Mapping[str, Any], timeout: int, retries: int) -> Any:
         # Ours are SHA-256, made once. What is read back is hashed by who reads it.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": options.get("addressing_style") or "auto"},
+        s3={
+            "addressing_style": options.get("addressing_style") or "auto",
+            # The signature covers the checksum, and that the body: under TLS no second SHA-256 is made for it.
+            "payload_signing_enabled": str(options.get("endpoint_url") or "").startswith("http://"),
+        },
         user_agent_extra="custodes.security_dr",
     )
     try:

@@ -187,10 +187,7 @@ def is_stored(bucket: Bucket, key: str, doing: str, written: Written) -> bool | 
 
 
 def _digest(body: BytesIO) -> bytes:
-    """SHA-256 of it all, which is to be sent next.
-
-    It stays a file: bytes would be sent in one go, within CONNECT_TIMEOUT, and a slow line cannot do that.
-    """
+    """SHA-256 of it all; it is at its start then, to be sent."""
     body.seek(0)
     with body.getbuffer() as view:
         return hashlib.sha256(view).digest()
