@@ -183,12 +183,13 @@ class Bucket:
         where = f"in {self.label} at {self._client.meta.endpoint_url}"
         request = self._client.meta.method_to_api_mapping[operation]
         if not isinstance(getattr(error, "response", None), dict):
-            return StoreError(f"Cannot {doing} {where}: {request} got no answer: {error} {_silence(error)}")
-        said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-        code, status = str(said.get("Code") or "?"), int(meta.get("HTTPStatusCode") or 0)
+            said = str(error).rstrip(".")
+            return StoreError(f"Cannot {doing} {where}: {request} got no answer: {said}. {_silence(error)}")
+        answer, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+        code, status = str(answer.get("Code") or "?"), int(meta.get("HTTPStatusCode") or 0)
         code = "NoSuchBucket" if (operation, code) == ("head_bucket", "404") else _SAME.get(code, code)
         tries = f" (tried {meta['RetryAttempts'] + 1} times)" if meta.get("RetryAttempts") else ""
-        message = f"{status} {code}: {str(said.get('Message') or 'no reason given').rstrip('.')}"
+        message = f"{status} {code}: {str(answer.get('Message') or 'no reason given').rstrip('.')}"
         return S3Error(
             f"Cannot {doing} {where}: {request} was answered {message}{tries}. {_advice(code, status, message)}",
             code,
