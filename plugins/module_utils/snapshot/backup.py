@@ -99,12 +99,7 @@ class Leg:
         }
 
     def look(self, now: datetime, clean: bool) -> None:
-        """Clears up after killed runs and reads what is there. A destination that does not answer has failed."""
-        try:
-            if clean:
-                self.store.clean(ABANDONED)
-        except StoreError as error:
-            self.warnings.append(f"{self.label} could not be cleaned of what killed runs have left: {error}")
+        """Reads what is there and clears up after killed runs. A destination that does not answer has failed."""
         try:
             self.entries = self.store.listing()
             copies = (Copy(self.store, entry) for entry in self.entries)
@@ -112,6 +107,11 @@ class Leg:
         except StoreError as error:
             self.problem = str(error)
             return
+        try:
+            if clean:
+                self.store.clean(ABANDONED)
+        except StoreError as error:
+            self.warnings.append(f"{self.label} could not be cleaned of what killed runs have left: {error}")
         self.kept = len(self.entries)
         future = of_the_future(self.entries, now)
         if future:

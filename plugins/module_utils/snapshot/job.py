@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 from ..files import StoreError
@@ -93,7 +95,7 @@ def run_job(
         report.fail(error)
         path = Settings.metrics_path(config)
         if path and not check:
-            _write_metrics(report, State(), [], path, now())
+            _write_metrics(report, _remembered(config), [], path, now())
         return report
     run = _Run(settings, environ, started, report, client)
     if check:
@@ -269,7 +271,14 @@ class _Run:
             _write_metrics(report, state, self.legs, self.settings.metrics_file, ended)
 
 
-def _write_metrics(report: Report, state: State, legs: list[Leg], path: Any, ended: datetime) -> None:
+def _remembered(config: Mapping[str, Any]) -> State:
+    """The state, as far as it can be found by a config that is wrong."""
+    with suppress(StoreError, KeyError, TypeError):
+        return load(Path(config["state_directory"]))
+    return State()
+
+
+def _write_metrics(report: Report, state: State, legs: list[Leg], path: Path, ended: datetime) -> None:
     last = state.last_snapshot or {}
     values = {
         "last_success_timestamp_seconds": state.last_success,

@@ -467,6 +467,13 @@ class TestConfig:
         assert said in (report.problem or "")
         assert world.metric("last_run_result", '{result="failed"}') == 1
 
+    def test_what_succeeded_last_outlives_a_config_that_is_wrong(self, world: World) -> None:
+        world.run()
+        world.now = NOW + DAY
+        world.run(retain=3)
+        assert world.metric("last_success_timestamp_seconds") == NOW.timestamp()
+        assert world.metric("last_run_timestamp_seconds") == world.now.timestamp()
+
     def test_a_state_that_is_damaged_is_begun_anew(self, world: World) -> None:
         world.run()
         (world.folder / "state" / "state.json").write_text("{")
