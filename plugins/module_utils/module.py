@@ -53,6 +53,51 @@ AUTH_SPEC: dict[str, dict[str, Any]] = {
 }
 """Options of every module that logs in; described in doc_fragments/auth.py."""
 
+STORES_SPEC: dict[str, dict[str, Any]] = {
+    "stores": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "aliases": ["destinations"],
+        "options": {
+            "type": {"type": "str", "choices": ["filesystem", "s3"], "required": True},
+            "required": {"type": "bool", "default": True},
+            "retention": {
+                "type": "dict",
+                "options": {
+                    "max_age_days": {"type": "float", "required": True},
+                    "min_count": {"type": "int", "required": True},
+                    "daily": {"type": "int"},
+                    "weekly": {"type": "int"},
+                    "monthly": {"type": "int"},
+                },
+            },
+            "path": {"type": "path"},
+            "bucket": {"type": "str"},
+            "prefix": {"type": "str"},
+            "region": {"type": "str"},
+            "vault_region": {"type": "str"},
+            "endpoint_url": {"type": "str"},
+            "addressing_style": {"type": "str", "choices": ["auto", "path", "virtual"]},
+            "ca_cert": {"type": "path"},
+            "proxies": {"type": "dict", "no_log": True},
+            "timeout": {"type": "int"},
+            "retries": {"type": "int"},
+            "profile": {"type": "str"},
+            "access_key": {"type": "str", "no_log": False},
+            "secret_key": {"type": "str", "no_log": True},
+            "session_token": {"type": "str", "no_log": True},
+            "server_side_encryption": {"type": "str", "choices": ["aws:kms", "AES256", "none"]},
+            "kms_key_id": {"type": "str", "no_log": False},
+            "storage_class": {"type": "str"},
+            "tags": {"type": "dict"},
+            "object_lock_mode": {"type": "str", "choices": ["GOVERNANCE", "COMPLIANCE"]},
+            "object_lock_days": {"type": "int"},
+        },
+    },
+}
+"""Options of every module that keeps or reads snapshots in stores; described in doc_fragments/store.py."""
+
 EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError)
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 

@@ -99,12 +99,7 @@ class Leg:
         }
 
     def look(self, now: datetime, clean: bool) -> None:
-        """Clears up after killed runs and reads what is there. A destination that does not answer has failed."""
-        try:
-            if clean:
-                self.store.clean(ABANDONED)
-        except StoreError as error:
-            self.warnings.append(f"{self.label} could not be cleaned of what killed runs have left: {error}")
+        """Reads what is there and clears up after killed runs. A destination that does not answer has failed."""
         try:
             self.entries = self.store.listing()
             copies = (Copy(self.store, entry) for entry in self.entries)
@@ -112,13 +107,18 @@ class Leg:
         except StoreError as error:
             self.problem = str(error)
             return
+        try:
+            if clean:
+                self.store.clean(ABANDONED)
+        except StoreError as error:
+            self.warnings.append(f"{self.label} could not be cleaned of what killed runs have left: {error}")
         self.kept = len(self.entries)
         future = of_the_future(self.entries, now)
         if future:
             self.warnings.append(
                 f"{len(future)} snapshots in {self.label} are of the future, {future[0].name} among them: the clock of "
-                f"this host ({now:%Y-%m-%dT%H:%M:%SZ}) is wrong, or that of the host that took them was. They are never "
-                "pruned; correct the clock, and delete those whose time is wrong by hand."
+                f"this host ({now:%Y-%m-%dT%H:%M:%SZ}) is wrong, or that of the host that took them was. They are "
+                "never pruned; correct the clock, and delete those whose time is wrong by hand."
             )
 
     def start(self, name: str, read_back: bool) -> None:
@@ -312,8 +312,8 @@ def _stream(leader: VaultClient, legs: Sequence[Leg], first_byte_timeout: float)
         return reader.finish()
     except SnapshotCorruptError as error:
         raise SnapshotCorruptError(
-            f"The snapshot from {leader.connection.url} did not arrive whole: {error}. Nothing of it was kept, and what "
-            "was stored before is untouched. Look at the leader's log for this moment, then run this again."
+            f"The snapshot from {leader.connection.url} did not arrive whole: {error}. Nothing of it was kept, and "
+            "what was stored before is untouched. Look at the leader's log for this moment, then run this again."
         ) from error
 
 
@@ -344,7 +344,7 @@ def why_flagged(
         return None
     if last.get("cluster_id") != origin.cluster_id:
         reasons.append(
-            f"it is of another cluster ({origin.cluster_id}, before {last.get('cluster_id')}), so Vault was initialised "
-            "anew, or two clusters share this place and need a prefix each"
+            f"it is of another cluster ({origin.cluster_id}, before {last.get('cluster_id')}), so Vault was "
+            "initialised anew, or two clusters share this place and need a prefix each"
         )
     return f"compared with {last.get('name')}, {', and '.join(reasons)}"

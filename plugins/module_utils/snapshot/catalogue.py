@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +30,21 @@ class Copy:
     def manifest(self) -> dict[str, Any] | None:
         """What lies beside it. Raises StoreError."""
         return self.store.read_manifest(self.entry.name)
+
+
+def survey(stores: Sequence[Store]) -> tuple[list[Copy], list[dict[str, str]]]:
+    """Every copy in every store, and the stores that could not be read. Raises StoreError when none could."""
+    copies: list[Copy] = []
+    unreachable = []
+    for store in stores:
+        try:
+            copies += [Copy(store, entry) for entry in store.listing()]
+        except StoreError as error:
+            unreachable.append({"store": store.label, "problem": str(error)})
+    if len(unreachable) == len(stores):
+        told = " ".join(f"[{one['store']}] {one['problem']}" for one in unreachable)
+        raise StoreError(f"No store could be read: {told or 'none is named'}")
+    return copies, unreachable
 
 
 def of_the_future(entries: Iterable[Stored], now: datetime) -> list[Stored]:
@@ -73,6 +88,64 @@ def good_ones(copies: Iterable[Copy], now: datetime) -> Iterator[tuple[Copy, dic
         failed = 0
         if manifest is not None and not manifest.get("flagged"):
             yield copy, manifest
+
+
+def overview(stores: Sequence[Store], limit: int, now: datetime) -> dict[str, Any]:
+    """What the stores hold.
+
+    Args:
+        limit: how many copies are described; each costs a request.
+
+    Raises:
+        StoreError: none of them can be read.
+    """
+    copies, unreachable = survey(stores)
+    unproven = [copy for copy in copies if not copy.entry.has_manifest]
+    unproven.sort(key=lambda copy: (copy.entry.taken_at, copy.entry.name), reverse=True)
+    told = [_describe(copy) for copy in [*newest_first(copies, now), *unproven][: max(limit, 0)]]
+    latest = next((_describe(copy) for copy, _manifest in good_ones(copies, now)), None)
+    problems = {one["store"]: one["problem"] for one in unreachable}
+    return {
+        "latest": latest,
+        "snapshots": sorted(told, key=lambda one: (not one["verified"], one["flagged"] is not None)),
+        "stores": [_state(store, copies, problems.get(store.label)) for store in stores],
+    }
+
+
+def _state(store: Store, copies: list[Copy], problem: str | None) -> dict[str, Any]:
+    entries = [copy.entry for copy in copies if copy.store is store]
+    lacks = []
+    if problem is None:
+        try:
+            lacks = store.lacks()
+        except StoreError as error:
+            lacks = [f"What it lacks could not be asked: {error}"]
+    return {
+        "store": store.label,
+        "problem": problem,
+        "count": len(entries),
+        "unverified": sum(not entry.has_manifest for entry in entries),
+        "size": sum(entry.size for entry in entries),
+        "lacks": lacks,
+    }
+
+
+def _describe(copy: Copy) -> dict[str, Any]:
+    problem, manifest = None, None
+    try:
+        manifest = copy.manifest() if copy.entry.has_manifest else None
+    except StoreError as error:
+        problem = str(error)
+    return {
+        "name": copy.entry.name,
+        "store": copy.store.label,
+        "taken_at": copy.entry.taken_at.isoformat(timespec="seconds"),
+        "size": copy.entry.size,
+        "verified": manifest is not None,
+        "flagged": (manifest or {}).get("flagged"),
+        "problem": problem,
+        "manifest": manifest,
+    }
 
 
 def _index(copy: Copy) -> int | None:

@@ -43,6 +43,7 @@ class Report:
             `destinations` says so.
         destinations: as Leg.to_dict tells.
         skipped: why there was nothing to do, None where there was.
+        error_type: name of the exception that ended it, SnapshotError where none did.
     """
 
     result: str
@@ -53,6 +54,11 @@ class Report:
     snapshot: dict[str, Any] | None = None
     destinations: list[dict[str, Any]] = field(default_factory=list)
     skipped: str | None = None
+    error_type: str = SnapshotError.__name__
+
+    def fail(self, error: Exception) -> None:
+        """Takes it for the reason why the run has failed."""
+        self.result, self.problem, self.error_type = "failed", str(error), type(error).__name__
 
     @property
     def ok(self) -> bool:
@@ -84,7 +90,7 @@ def run_job(
     try:
         settings = Settings.from_config(config, environ)
     except EXPECTED as error:
-        report.problem = str(error)
+        report.fail(error)
         path = Settings.metrics_path(config)
         if path and not check:
             _write_metrics(report, State(), [], path, now())
@@ -107,9 +113,9 @@ def run_job(
                 run.record(now())
     except BusyError as error:
         # The run that holds the lock writes state and metrics; this one must not claim anything.
-        report.problem = str(error)
+        report.fail(error)
     except StoreError as error:
-        report.problem = str(error)
+        report.fail(error)
         run.record(now())
     return report
 
@@ -140,30 +146,20 @@ class _Run:
     def attempt(self, check: bool = False) -> None:
         """The run itself; its end is in the report."""
         try:
-            self._check() if check else self._work()
+            self._work(check)
         except EXPECTED as error:
-            self.report.result, self.report.problem = "failed", str(error)
+            self.report.fail(error)
         self.report.warnings += [warning for leg in self.legs for warning in leg.warnings]
         self.report.destinations = [leg.to_dict() for leg in self.legs]
 
-    def _check(self) -> None:
-        client = self.client(self.settings.connection)
-        backup.look(self.legs, self.started, clean=False)
-        auth.authenticate(client, self.settings.vault, self.environ)
-        try:
-            client.at_leader()
-        finally:
-            client.logout()
-        self._conclude(None)
-
-    def _work(self) -> None:
+    def _work(self, check: bool) -> None:
         client = self.client(self.settings.connection)
         if self.settings.only_on_leader:
             leader = client.leader_address()
             if leader != self.settings.connection.url:
                 self._skip(f"{self.settings.connection.url} is not the leader: {leader} is")
                 return
-        backup.look(self.legs, self.started)
+        backup.look(self.legs, self.started, clean=not check)
         young = self._young_enough()
         if young:
             self._skip(young)
@@ -171,6 +167,9 @@ class _Run:
         auth.authenticate(client, self.settings.vault, self.environ)
         try:
             leader_client = client.at_leader()
+            if check:
+                self._conclude(None)
+                return
             origin = replace(origin_of(leader_client), seal_key_id=self.settings.seal_key_id)
             taken = backup.deliver(
                 leader_client,
@@ -211,8 +210,8 @@ class _Run:
         reason = backup.why_flagged(info, origin, last, self.settings.max_key_loss_percent)
         if reason is None and last is not None and last.get("cluster_id") != origin.cluster_id:
             self.report.warnings.append(
-                f"The last good snapshot, {last.get('name')}, is of another cluster ({last.get('cluster_id')}) than this "
-                f"one ({origin.cluster_id}). If two clusters share a destination, give each a folder or prefix of its own."
+                f"The last good snapshot, {last.get('name')}, is of another cluster ({last.get('cluster_id')}) than "
+                f"this one ({origin.cluster_id}). If two clusters share a destination, give each a prefix of its own."
             )
         if reason is not None and self.settings.accept_flagged:
             self.report.warnings.append(f"Accepted, as accept_flagged says: {reason}.")
@@ -232,11 +231,12 @@ class _Run:
         said: list[str] = []
         if taken is not None and taken.flagged and done:
             said.append(
-                f"{taken.manifest['name']} was stored, but flagged: {taken.flagged}. It is not offered as the latest, and "
-                "nothing was pruned. Find out what has happened to Vault. If this is what Vault is meant to hold from "
-                "now on, run once with accept_flagged."
+                f"{taken.manifest['name']} was stored, but flagged: {taken.flagged}. It is not offered as the latest, "
+                "and nothing was pruned. Find out what has happened to Vault. If this is what Vault is meant to hold "
+                "from now on, run once with accept_flagged."
             )
         if lost or not done:
+            self.report.error_type = StoreError.__name__
             held = ", ".join(leg.label for leg in done) or "none"
             what = "a verified copy of the new snapshot" if taken else "answered"
             said.append(

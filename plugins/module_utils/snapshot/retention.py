@@ -64,9 +64,7 @@ class Retention:
         return cls(**given)
 
 
-def plan(
-    entries: Iterable[Stored], now: datetime, rule: Retention, is_good: Callable[[Stored], bool]
-) -> list[Stored]:
+def plan(entries: Iterable[Stored], now: datetime, rule: Retention, is_good: Callable[[Stored], bool]) -> list[Stored]:
     """What may be deleted, oldest first; nothing where there is no good one.
 
     Args:

@@ -82,9 +82,14 @@ class Store(Protocol):
         """What an operator would want of this place and it does not have, a sentence each; empty when nothing."""
 
 
+def is_name(name: str) -> bool:
+    """Whether a snapshot may be called so."""
+    return name.endswith(SUFFIX) and not name.startswith(".") and "/" not in name and name.isprintable()
+
+
 def check_name(name: str) -> None:
     """Raises StoreError when this is no snapshot's name: it must not lead out of its place, nor be hidden there."""
-    if "/" in name or name.startswith(".") or not name.endswith(SUFFIX) or not name.isprintable():
+    if not is_name(name):
         raise StoreError(
             f"{name!r} is no name of a snapshot: it ends in {SUFFIX}, has no slash and does not start with a dot."
         )

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from ...files import StoreError, explain, new_file, read_json, remove_unless_in_use, sync_folder, write_json
 from ..library import SUFFIX, taken_at
-from .base import MANIFEST_SUFFIX, Stored, check_name, newest_first
+from .base import MANIFEST_SUFFIX, Stored, check_name, is_name, newest_first
 
 _CHUNK = 1024 * 1024
 
@@ -62,7 +62,7 @@ class FilesystemStore:
                 files = {entry.name: entry for entry in entries if entry.is_file(follow_symlinks=False)}
             found = []
             for name, entry in files.items():
-                if name.endswith(SUFFIX) and not name.startswith("."):
+                if is_name(name):
                     status = entry.stat(follow_symlinks=False)
                     taken = taken_at(name, status.st_mtime)
                     found.append(Stored(name, taken, status.st_size, name + MANIFEST_SUFFIX in files))
