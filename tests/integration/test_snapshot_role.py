@@ -190,11 +190,19 @@ def test_one_run_leaves_a_verified_snapshot_and_the_second_changes_nothing(site:
 def test_the_timer_takes_the_next_one(site: Site) -> None:
     assert site.show("vault-snapshot.timer", "UnitFileState") == "enabled"
     before = site.snapshots()
-    finished = site.converge(vault_snapshot_on_calendar="*-*-* *:*:00/5", vault_snapshot_verify=False)
+    # A folder that another role has made for node_exporter's group stays as it is.
+    site.run("install", "-d", "-g", "adm", "-m", "0775", "/var/lib/node-metrics")
+    finished = site.converge(
+        vault_snapshot_on_calendar="*-*-* *:*:00/5",
+        vault_snapshot_verify=False,
+        vault_snapshot_metrics_directory="/var/lib/node-metrics",
+    )
     assert finished.rc == 0, finished.output
     wait_for("the timer has taken a snapshot", lambda: len(site.snapshots()) > len(before), 60)
     wait_for("the service has ended", lambda: site.show(SERVICE, "ActiveState") == "inactive")
     assert site.show(SERVICE, "Result") == "success"
+    assert "vault_snapshot_last_success" in site.run("cat", "/var/lib/node-metrics/vault_snapshot.prom")
+    assert site.run("stat", "-c", "%a %G", "/var/lib/node-metrics").split() == ["775", "adm"]
     finished = site.converge()
     assert finished.rc == 0, finished.output
 

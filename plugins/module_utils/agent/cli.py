@@ -95,7 +95,7 @@ def snapshot_text(told: Mapping[str, Any]) -> str:
 
 def main(
     argv: Optional[Sequence[str]] = None,
-    environ: Mapping[str, str] = os.environ,
+    environ: Optional[Mapping[str, str]] = None,
     out: Optional[TextIO] = None,
     err: Optional[TextIO] = None,
 ) -> int:
@@ -111,7 +111,7 @@ def main(
         one.set_defaults(run=command.run)
     options = parser.parse_args(argv)
     try:
-        return int(options.run(options, environ, out or sys.stdout))
+        return int(options.run(options, os.environ if environ is None else environ, out or sys.stdout))
     except ConfigError as error:
         (err or sys.stderr).write(f"custodes {options.command}: {error}\n")
         return UNUSABLE
