@@ -78,6 +78,10 @@ options:
         description:
           - Region of the bucket. If not set, boto3 finds it as usual.
         type: str
+      vault_region:
+        description:
+          - Region that Vault runs in, for a remark when the bucket lies there too.
+        type: str
       endpoint_url:
         description:
           - Address of the service, where it is not AWS.
@@ -91,6 +95,18 @@ options:
         description:
           - PEM file that vouches for the service's certificate.
         type: path
+      proxies:
+        description:
+          - Proxy URL by scheme. If not set, none is used, whatever the environment says.
+        type: dict
+      timeout:
+        description:
+          - Longest silence of the service that is borne, in seconds. V(60) if not set.
+        type: int
+      retries:
+        description:
+          - How often a request is repeated. V(3) if not set.
+        type: int
       profile:
         description:
           - AWS profile, where no keys are given.

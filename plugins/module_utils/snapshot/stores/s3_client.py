@@ -178,7 +178,7 @@ class Bucket:
     def _explain(self, error: Any, doing: str, operation: str) -> StoreError:
         where = f"in {self.label} at {self._client.meta.endpoint_url}"
         request = self._client.meta.method_to_api_mapping[operation]
-        if not hasattr(error, "response"):
+        if not getattr(error, "response", None):  # a connection that broke has one that is None
             return StoreError(f"Cannot {doing} {where}: {request} got no answer: {error} {_silence(error)}")
         said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
         code, status = str(said.get("Code") or "?"), int(meta.get("HTTPStatusCode") or 0)
