@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from integration.run_ansible import Ansible, task
 from lab import Lab
 from lab.binaries import vault_binary
-from lab.playbook import Origin, Playbook, make_origin
+from lab.playbook import Origin, Playbook, make_origin, take_snapshot
 from lab.processes import free_port, wait_for
 
 SECRET_KEY = "lab-secret-key"
@@ -33,7 +34,11 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def origin(lab: Lab) -> Iterator[Origin]:
     origin = make_origin(lab)
-    yield origin
+    # It comes up in every restored copy, too.
+    client = origin.cluster.client(token=origin.root_token)
+    client.sys.enable_audit_device("file", options={"file_path": str(lab.folder / "audit.log")})
+    snapshot = take_snapshot(origin.cluster, lab.folder / "audited")
+    yield replace(origin, snapshot=snapshot)
     origin.cluster.stop()
 
 

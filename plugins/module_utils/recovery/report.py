@@ -45,7 +45,7 @@ def build_record(
         "operator": f"{getpass.getuser()}@{platform.node()}",
         "versions": dict(versions),
         "snapshot": {name: snapshot.get(name) for name in ("path", "taken_at", "index", "sha256", "size", "manifest")},
-        "rejected_snapshots": snapshot.get("rejected") or [],
+        "rejected_snapshots": [_rejected(one) for one in snapshot.get("rejected") or []],
         "safety_snapshot": data.get("safety_snapshot"),
         "rpo_seconds": None if rpo is None else round(rpo, 3),
         "rto_seconds": None if rto is None else round(rto, 3),
@@ -56,6 +56,11 @@ def build_record(
         "secrets": data.get("secrets") or [],
         "steps": data["steps"],
     }
+
+
+def _rejected(one: Mapping[str, Any]) -> dict[str, str]:
+    """A snapshot that was passed over in a folder or, by its name, in a store."""
+    return {"path": one.get("path") or f"{one['store']}/{one['name']}", "problem": one["problem"]}
 
 
 def duration(seconds: float | None) -> str:
