@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from ...files import StoreError
 from ..library import taken_at
@@ -184,7 +184,7 @@ class S3Store:
         if options.get("kms_key_id"):
             attributes["SSEKMSKeyId"] = options["kms_key_id"]
         if options.get("tags"):
-            attributes["Tagging"] = urlencode(options["tags"])
+            attributes["Tagging"] = urlencode(options["tags"], quote_via=quote)
         if options.get("object_lock_mode"):
             attributes["ObjectLockMode"] = options["object_lock_mode"]
             attributes["ObjectLockRetainUntilDate"] = self._now() + timedelta(days=options["object_lock_days"])

@@ -13,7 +13,7 @@ from typing import Any
 from ...files import StoreError
 
 CONNECT_TIMEOUT = 5
-"""Seconds. The body of a request is sent under it too, but block by block, so that it bounds a standstill only."""
+"""Seconds. A body that makes no headway for so long has failed as well: urllib3 sends it under this limit."""
 
 TIMEOUT = 60
 RETRIES = 3
@@ -96,7 +96,11 @@ def make_client(options: Mapping[str, Any], timeout: int, retries: int) -> Any:
         # Ours are SHA-256, made once. What is read back is hashed by who reads it.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": options.get("addressing_style") or "auto"},
+        s3={
+            "addressing_style": options.get("addressing_style") or "auto",
+            # The signature covers the checksum, and that the body: under TLS no second SHA-256 is made for it.
+            "payload_signing_enabled": str(options.get("endpoint_url") or "").startswith("http://"),
+        },
         user_agent_extra="custodes.security_dr",
     )
     try:
@@ -178,7 +182,7 @@ class Bucket:
     def _explain(self, error: Any, doing: str, operation: str) -> StoreError:
         where = f"in {self.label} at {self._client.meta.endpoint_url}"
         request = self._client.meta.method_to_api_mapping[operation]
-        if not getattr(error, "response", None):  # a connection that broke has one that is None
+        if not isinstance(getattr(error, "response", None), dict):
             return StoreError(f"Cannot {doing} {where}: {request} got no answer: {error} {_silence(error)}")
         said, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
         code, status = str(said.get("Code") or "?"), int(meta.get("HTTPStatusCode") or 0)
@@ -197,7 +201,12 @@ def _advice(code: str, status: int, message: str) -> str:
         return "Check the credentials, whether they have expired, and this host's clock."
     if code.startswith("KMS"):
         return "Check that the KMS key is enabled, in the bucket's region, and may be used with these credentials."
-    if status >= 500 or code in ("SlowDown", "Throttling", "RequestLimitExceeded", "TooManyRequests"):
+    if (status >= 500 and status != 501) or code in (
+        "SlowDown",
+        "Throttling",
+        "RequestLimitExceeded",
+        "TooManyRequests",
+    ):
         return "The service is overloaded or broken: run this again later, and ask who runs it."
     if "object lock" in message.lower() or "worm" in message.lower():
         return (

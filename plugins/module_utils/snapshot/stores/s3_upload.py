@@ -165,7 +165,9 @@ class Upload:
 def put(bucket: Bucket, key: str, doing: str, body: BytesIO, attributes: Mapping[str, Any]) -> str:
     """Sends an object at once and returns its checksum, SHA-256 in base64. Raises StoreError."""
     checksum = _base64(_digest(body))
-    bucket.send("put_object", doing, Key=key, Body=body, ChecksumSHA256=checksum, **attributes)
+    bucket.send(
+        "put_object", doing, Key=key, Body=body, ChecksumAlgorithm="SHA256", ChecksumSHA256=checksum, **attributes
+    )
     return checksum
 
 
@@ -185,10 +187,7 @@ def is_stored(bucket: Bucket, key: str, doing: str, written: Written) -> bool | 
 
 
 def _digest(body: BytesIO) -> bytes:
-    """SHA-256 of it all, which is to be sent next.
-
-    It stays a file: bytes would be sent in one go, within CONNECT_TIMEOUT, and a slow line cannot do that.
-    """
+    """SHA-256 of it all; it is at its start then, to be sent."""
     body.seek(0)
     with body.getbuffer() as view:
         return hashlib.sha256(view).digest()
