@@ -56,7 +56,8 @@ class TestBackup:
         bad = [stores[0], {"type": "filesystem", "path": "/nowhere/at/all"}]
         result = backup.fails(stores=bad)
         assert result["error_type"] == "StoreError"
-        assert "/nowhere/at does not exist" in result["msg"] == result["problem"]
+        assert "/nowhere/at does not exist" in result["msg"]
+        assert result["msg"] == result["problem"]
         assert [one["verified"] for one in result["destinations"]] == [True, False]
         assert result["changed"] is True
 
