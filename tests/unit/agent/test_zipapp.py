@@ -30,6 +30,9 @@ def names(content: bytes) -> list[str]:
 
 def test_the_same_code_gives_the_same_bytes(content: bytes) -> None:
     assert zipapp.build(sys.executable) == content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        told = {(entry.date_time, entry.compress_type, entry.external_attr) for entry in archive.infolist()}
+    assert told == {((1980, 1, 1, 0, 0, 0), zipfile.ZIP_STORED, 0o644 << 16)}, "no clock, no zlib, no umask"
 
 
 def test_it_holds_what_the_command_line_imports_and_the_packages_above(content: bytes) -> None:
