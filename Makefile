@@ -13,7 +13,7 @@ help: ## this list
 demo: setup ## lose a whole Vault cluster and recover it with playbooks/recover-vault.yml, on loopback
 	@$(PYTHON) -m demo
 
-test: setup ## unit, lint, sanity and integration, two lanes at a time, with a table at the end
+test: setup ## unit, lint, sanity, integration and molecule, two lanes at a time, with a table at the end
 	@$(LAYERS)
 
 unit: setup ## the quick loop: no network, no servers, seconds
@@ -27,6 +27,9 @@ sanity: setup ## ansible-test sanity, zero ignores
 
 integration: setup ## real servers on loopback (the first run builds Vault: 5 to 9 minutes)
 	@$(LAYERS) vault integration
+
+molecule: setup ## roles and playbooks on hosts with systemd: containers of this machine, which takes root or sudo
+	@$(LAYERS) vault molecule
 
 bench: setup ## side by side with what a user would do without us (needs Vault as well)
 	@$(LAYERS) vault bench
@@ -42,4 +45,4 @@ clean: ## remove .venv and every output in this folder (the cache of built serve
 	rm -rf .venv .venv.lock .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build tests/output
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help demo test unit lint sanity integration bench format setup clean
+.PHONY: help demo test unit lint sanity integration molecule bench format setup clean

@@ -63,14 +63,15 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "sanity": lambda: [[PYTHON, "-m", "tools.sanity"]],
     "vault": lambda: [[PYTHON, "-m", "lab.binaries", "vault"]],
     "integration": lambda: [[PYTHON, "-m", "pytest", "--verbose", "tests/integration"]],
+    "molecule": lambda: [[PYTHON, "-m", "lab.molecule", "test", "build/molecule"]],
     "bench": _benchmarks,
 }
 
-NEEDS = {"integration": "vault", "bench": "vault"}
+NEEDS = {"integration": "vault", "molecule": "vault", "bench": "vault"}
 
-# The first lane is the longest: a cold build of Vault, then its servers. The other gives way to it (see `POLITE`).
-# Benchmarks are no tests: `make bench` has the machine to itself.
-LANES: list[list[str]] = [["vault", "integration"], ["unit", "lint", "sanity"]]
+# The first lane is the longest: a cold build of Vault, then its servers, then hosts with it. The other gives way to it
+# (see `POLITE`). Benchmarks are no tests: `make bench` has the machine to itself.
+LANES: list[list[str]] = [["vault", "integration", "molecule"], ["unit", "lint", "sanity"]]
 POLITE = {"unit", "lint", "sanity"}
 
 

@@ -29,14 +29,20 @@ from .processes import LabError, wait_for
 USER = "ops"
 """Who logs in: no root, but sudo asks for no password."""
 
-PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "fuse-overlayfs", "iptables", "debootstrap", "openssh-client")
-"""What the controller needs, by Debian's names."""
+_PACKAGES = {
+    "podman": "podman netavark aardvark-dns fuse-overlayfs iptables",
+    "runc": "runc",
+    "debootstrap": "debootstrap debian-archive-keyring",
+    "ssh-keygen": "openssh-client",
+    "zstd": "zstd",
+}
+"""The programs needed, and what brings them on Debian."""
 
-_PROGRAMS = ("podman", "runc", "debootstrap", "ssh-keygen")
 _INCLUDE = (
     "systemd,systemd-sysv,dbus,python3,python3-venv,sudo,iproute2,procps,curl,ca-certificates,cron,openssh-server,unzip"
 )
 _SUITE = "bookworm"
+_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _FILES = {
     f"etc/sudoers.d/{USER}": f"{USER} ALL=(ALL) NOPASSWD: ALL\n",
     # The key is mounted, and owned by whoever runs the lab.
@@ -157,30 +163,38 @@ def podman(*arguments: str) -> str:
 
 def sweep() -> None:
     """Remove the hosts and networks whose process is gone."""
-    _remove(lambda owner: not _is_alive(owner))
+    with _locked("sweep"):
+        _remove(lambda owner: not _is_alive(owner))
 
 
 def host_image() -> str:
-    """The name of the hosts' image, made the first time (a minute and a half).
-
-    Raises LabError when a program for it is missing, with the line that installs it.
-    """
-    missing = [name for name in _PROGRAMS if shutil.which(name, path=f"{os.environ.get('PATH')}:/usr/sbin") is None]
-    if missing:
-        raise LabError(
-            f"Hosts with systemd need {', '.join(missing)}, which is not here. On Debian or Ubuntu:\n"
-            f"    sudo apt-get install --yes --no-install-recommends {' '.join(PACKAGES)}"
-        )
+    """The name of the hosts' image, made the first time (a minute and a half). Raises LabError."""
+    _install_programs()
     recipe = json.dumps([_SUITE, _INCLUDE, USER, _FILES])
     wanted = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     name, archive = f"localhost/custodes-lab-host:{wanted}", _cache() / f"host-{wanted}.tar.zst"
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(archive.with_suffix(".lock")):
+    with _locked("image"):
         if not podman("images", "--quiet", name):
             if not archive.exists():
                 _bootstrap(archive)
             podman("import", "--quiet", "--change", 'CMD ["/sbin/init"]', str(archive), name)
     return name
+
+
+def _install_programs() -> None:
+    """Install from Debian what is missing, as root; else raise LabError with the line that does."""
+    missing = [name for name in _PACKAGES if shutil.which(name, path=_PATH) is None]
+    if not missing:
+        return
+    packages = " ".join(_PACKAGES[name] for name in missing)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise LabError(
+            f"Hosts with systemd need {', '.join(missing)}. On Debian or Ubuntu:\n"
+            f"    sudo apt-get update && sudo apt-get install --yes --no-install-recommends {packages}"
+        )
+    with _locked("apt"):
+        _run("apt-get", "update", "-qq")
+        _run("apt-get", "install", "--yes", "-qq", "--no-install-recommends", *packages.split())
 
 
 def _bootstrap(archive: Path) -> None:
@@ -201,12 +215,14 @@ def _bootstrap(archive: Path) -> None:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "custodes-lab"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "custodes-lab"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _remove(whose: Callable[[str], bool]) -> None:
     """Remove the containers, then the networks, of the processes that are meant, each by its id."""
-    for listing, removal in (("ps", "rm --force --time 0 --volumes"), ("network ls", "network rm")):
+    for listing, removal in (("ps", "rm --force --ignore --time 0 --volumes"), ("network ls", "network rm")):
         told = podman(*listing.split(), *(["--all"] if listing == "ps" else []), "--format", "json")
         for thing in json.loads(told or "[]"):
             owner = (thing.get("Labels") or thing.get("labels") or {}).get(_LABEL)
@@ -246,13 +262,18 @@ def _answers(address: str, port: int) -> bool:
 def _run(*command: str, root: bool = False, given: str = "") -> str:
     conf = _cache() / "containers.conf"
     if not conf.exists() or conf.read_text() != _CONTAINERS_CONF:
-        conf.parent.mkdir(parents=True, exist_ok=True)
         conf.write_text(_CONTAINERS_CONF)
-    settings = {"CONTAINERS_CONF": str(conf), "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+    settings = {"CONTAINERS_CONF": str(conf), "PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive"}
     if root and os.geteuid() != 0:
         command = ("sudo", "--non-interactive", "env", *(f"{key}={value}" for key, value in settings.items()), *command)
     result = subprocess.run(
-        command, input=given, capture_output=True, text=True, errors="replace", env={**os.environ, **settings}
+        command,
+        input=given,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **settings},
+        check=False,
     )
     if result.returncode != 0:
         raise LabError(
@@ -263,7 +284,8 @@ def _run(*command: str, root: bool = False, given: str = "") -> str:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.open("w") as handle:
+def _locked(name: str) -> Iterator[None]:
+    """Keep other runs out."""
+    with (_cache() / f"hosts-{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

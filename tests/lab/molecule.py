@@ -5,6 +5,7 @@
 
     python -m lab.molecule up FOLDER      # returns when all is there; FOLDER/inventory.json says how to reach it
     python -m lab.molecule down FOLDER
+    python -m lab.molecule test FOLDER    # `molecule test`, and nothing is left behind when it is interrupted
 
 Between the two a process of its own holds everything, and takes it down when it is told to.
 """
@@ -117,13 +118,22 @@ def _holds(pid: int) -> bool:
         return False
 
 
+def _test(folder: Path) -> None:
+    try:
+        status = subprocess.run(["molecule", "test"], check=False).returncode
+    finally:
+        _down(folder)
+    if status != 0:
+        raise LabError(f"molecule test ended with status {status}")
+
+
 def main(arguments: list[str]) -> int:
     """Run the command line; return its exit status."""
-    if len(arguments) != 2 or arguments[0] not in ("up", "down", "hold"):
-        sys.stderr.write("usage: python -m lab.molecule up|down FOLDER\n")
+    if len(arguments) != 2 or arguments[0] not in ("up", "down", "hold", "test"):
+        sys.stderr.write("usage: python -m lab.molecule up|down|test FOLDER\n")
         return 2
     try:
-        {"up": _up, "down": _down, "hold": _hold}[arguments[0]](Path(arguments[1]).absolute())
+        {"up": _up, "down": _down, "hold": _hold, "test": _test}[arguments[0]](Path(arguments[1]).absolute())
     except LabError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -42,8 +42,8 @@ def _down(session: requests.Session, node: str) -> bool:
 def watch(nodes: list[str], ca_file: str, token: str, secret: str, stop_file: Path) -> dict[str, Any]:
     """Look until `stop_file` is there.
 
-    Returns how many rounds there were; the longest time in seconds in which no node gave the secret; the most nodes that
-    were down at once; and the nodes in the order in which they first went down.
+    Returns how many rounds there were; the longest time in seconds in which no node gave the secret; the most nodes
+    that were down at once; and the nodes in the order in which they first went down.
     """
     session = requests.Session()
     session.trust_env = False

@@ -24,8 +24,8 @@ def file_device(client: VaultClient, path: str) -> Optional[str]:
         return None
     if device.get("type") != "file":
         raise VaultConfigError(
-            f"The audit device {path} at {client.connection.url} is of type {device.get('type')}, not file. Choose another "
-            "path for this one."
+            f"The audit device {path} at {client.connection.url} is of type {device.get('type')}, not file. Choose "
+            "another path for this one."
         )
     return str((device.get("options") or {}).get("file_path"))
 

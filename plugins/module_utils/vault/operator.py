@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's acts on a node: initialise, unseal, generate a root token, step down. Keys come in and go out as values only;
-no message, and no exception of this file, ever holds one."""
+"""The operator's acts on a node: initialise, unseal, generate a root token, step down. Keys come in and go out as
+values only; no message, and no exception of this file, ever holds one."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def step_down(
             return address
         if monotonic() >= deadline:
             raise VaultUnreachableError(
-                f"{client.connection.url} was told to step down, and {timeout:g} s later no other node leads. Look at the "
-                "logs of the other nodes: one of them has to be unsealed and a voter."
+                f"{client.connection.url} was told to step down, and {timeout:g} s later no other node leads. Look at "
+                "the logs of the other nodes: one of them has to be unsealed and a voter."
             )
         sleep(0.1)
