@@ -62,7 +62,10 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "lint": _lint,
     "sanity": lambda: [[PYTHON, "-m", "tools.sanity"]],
     "vault": lambda: [[PYTHON, "-m", "lab.binaries", "vault"]],
-    "integration": lambda: [[PYTHON, "-m", "pytest", "--verbose", "tests/integration"]],
+    # Two at a time: most of it waits for Vault. A file is one worker's, as its fixtures are.
+    "integration": lambda: [
+        [PYTHON, "-m", "pytest", "--verbose", "--numprocesses=2", "--dist=loadfile", "tests/integration"]
+    ],
     "molecule": lambda: [[PYTHON, "-m", "lab.molecule", "test", "build/molecule"]],
     "bench": _benchmarks,
 }

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+from lab.debian import debian_program
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "roles").glob("*/files/*.rules.yml"))
@@ -20,9 +20,7 @@ TESTS = sorted(Path(__file__).with_name("rules").glob("*.test.yml"))
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = shutil.which("promtool")
-    assert found, "promtool is missing. On Debian or Ubuntu: apt-get install --yes --no-install-recommends prometheus"
-    return found
+    return str(debian_program("prometheus", "promtool"))
 
 
 def run(*command: str) -> None:
