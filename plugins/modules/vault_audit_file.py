@@ -74,8 +74,8 @@ def main() -> None:
             found = file_device(client, device)
             if found not in (None, wanted):
                 raise VaultConfigError(
-                    f"The audit device {device} writes to {found}, not to {wanted}. Enable one at another path (device), "
-                    f"then disable the old one by hand: 'vault audit disable {device}'."
+                    f"The audit device {device} writes to {found}, not to {wanted}. Enable one at another path "
+                    f"(device), then disable the old one by hand: 'vault audit disable {device}'."
                 )
             if found is None and not module.check_mode:
                 enable_file(client, device, wanted)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Initialise, unseal, generate a root token, revoke it: each in check mode first, then done, then done again."""
+"""The operator's acts: each in check mode first, then done, then done again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from unit.modules.runner import Runner, for_vault
-from unit.vault.fake import SEAL, URL, Answer, FakeVault, Seen, errors, node, silent
+from unit.vault.fake import OTHER, SEAL, URL, Answer, FakeVault, Seen, errors, node, silent
 from unit.vault.shares import ROOT, SHARES, generating, sealed
 
 Capture = pytest.CaptureFixture[str]
@@ -173,6 +173,60 @@ class TestTokenRevoke:
         monkeypatch.setenv("VAULT_TOKEN", "hvs.ofTheOperator")
         assert "token" in for_vault(capsys, "vault_token_revoke").fails()["msg"]
         assert vault.seen == []
+
+
+class TestStepDown:
+    def test_the_leader_once(self, vault: FakeVault, capsys: Capture) -> None:
+        node(vault, URL, 200)
+
+        def hand_over(_seen: Seen) -> Answer:
+            node(vault, URL, 429, leader=OTHER)
+            return Answer(204)
+
+        vault.on("PUT", "sys/step-down", call=hand_over)
+        run = for_vault(capsys, "vault_step_down", token="hvs.theToken")
+        before, done, _again, after = run.four_runs()
+        assert (before["leader_address"], done["leader_address"], after["leader_address"]) == (None, OTHER, None)
+        assert (done["was_leader"], after["was_leader"]) == (True, False)
+        assert len(vault.sent("PUT", "sys/step-down")) == 1
+
+    def test_a_token_that_may_not(self, vault: FakeVault, capsys: Capture) -> None:
+        node(vault, URL, 200)
+        vault.on("PUT", "sys/step-down", errors("permission denied"), 403)
+        result = for_vault(capsys, "vault_step_down", token="hvs.theToken").fails()
+        assert (result["error_type"], "sys/step-down" in result["msg"]) == ("VaultPermissionError", True)
+
+
+class TestAuditFile:
+    def test_once(self, vault: FakeVault, capsys: Capture) -> None:
+        devices: dict[str, Any] = {}
+
+        def enable(seen: Seen) -> Answer:
+            devices["file/"] = seen.json
+            return Answer(204)
+
+        vault.on("GET", "sys/audit", call=lambda _seen: Answer(200, {"data": dict(devices)}))
+        vault.on("PUT", "sys/audit/file", call=enable)
+        run = for_vault(capsys, "vault_audit_file", token="hvs.theToken", file_path="/var/log/vault/audit.log")
+        assert {result["file_path"] for result in run.four_runs()} == {"/var/log/vault/audit.log"}
+        assert devices["file/"] == {"type": "file", "options": {"file_path": "/var/log/vault/audit.log"}}
+
+    @pytest.mark.parametrize(
+        ("device", "said"),
+        [
+            ({"type": "file", "options": {"file_path": "/elsewhere"}}, "writes to /elsewhere"),
+            ({"type": "socket", "options": {}}, "is of type socket"),
+        ],
+    )
+    def test_another_one_is_not_replaced(
+        self, vault: FakeVault, capsys: Capture, device: dict[str, Any], said: str
+    ) -> None:
+        vault.on("GET", "sys/audit", {"data": {"file/": device}})
+        result = for_vault(
+            capsys, "vault_audit_file", token="hvs.theToken", file_path="/var/log/vault/audit.log"
+        ).fails()
+        assert said in result["msg"]
+        assert {seen.method for seen in vault.seen} == {"GET"}
 
 
 def test_the_environments_address(vault: FakeVault, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
     VaultConfigError,
     VaultUnreachableError,
 )
-from unit.vault.fake import SEAL, Clock, FakeVault, errors, refused, silent
+from unit.vault.fake import OTHER, SEAL, URL, Clock, FakeVault, errors, refused, silent
 from unit.vault.shares import ENCODED, ROOT, SHARES, generating, sealed
 
 
@@ -222,3 +222,23 @@ def test_a_token_is_not_said_to_be_invalid_by_a_dead_server(vault: FakeVault) ->
     for ask in (operator.is_valid, operator.revoke):
         with pytest.raises(VaultUnreachableError):
             ask(vault.client(token="hvs.t"))
+
+
+class TestStepDown:
+    def test_waits_until_another_node_leads(self, vault: FakeVault) -> None:
+        clock = Clock()
+        vault.on("PUT", "sys/step-down", status=204)
+        vault.on("GET", "sys/leader", {"is_self": True, "leader_address": URL})
+        vault.on("GET", "sys/leader", {"is_self": False, "leader_address": ""})
+        vault.on("GET", "sys/leader", {"is_self": False, "leader_address": OTHER})
+        assert operator.step_down(vault.client(token="t"), 30, clock.sleep, clock.monotonic) == OTHER
+        assert len(vault.sent("PUT", "sys/step-down")) == 1
+        assert len(clock.slept) == 2
+
+    def test_nobody_takes_over(self, vault: FakeVault) -> None:
+        clock = Clock()
+        vault.on("PUT", "sys/step-down", status=204)
+        vault.on("GET", "sys/leader", {"is_self": False, "leader_address": ""})
+        with pytest.raises(VaultUnreachableError, match="30 s later no other node leads"):
+            operator.step_down(vault.client(token="t"), 30, clock.sleep, clock.monotonic)
+        assert sum(clock.slept) >= 30
