@@ -160,8 +160,8 @@ OPTIONS = {
     "only_on_leader": {"type": "bool", "default": False},
     "min_interval": {"type": "float", "default": 0.0},
     "first_byte_timeout": {"type": "float", "default": 600.0},
-    "max_key_loss_percent": {"type": "float", "default": 50.0},
-    "read_back_every": {"type": "int", "default": 7, "no_log": False},
+    "max_key_loss_percent": {"type": "float", "default": 50.0, "no_log": False},
+    "read_back_every": {"type": "int", "default": 7},
     "accept_flagged": {"type": "bool", "default": False},
     "seal_key_id": {"type": "str", "no_log": False},
 }
