@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,14 @@ def test_usage_errors(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(argv, {})
     assert ended.value.code == 2
+
+
+def test_being_told_to_end_ends_the_run_as_an_exception(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is what makes `run_job` record it."""
+    monkeypatch.setattr(job, "run_job", lambda config, environ: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match="told to end"):
+            agent("--once")
+    finally:
+        signal.signal(signal.SIGTERM, before)
