@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs out of Debian's packages, unpacked and not installed: an installed server would be started on this machine."""
+"""Programs out of Debian's packages, unpacked and not installed: an installed server would be started here."""
 
 from __future__ import annotations
 

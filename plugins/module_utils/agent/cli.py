@@ -75,7 +75,7 @@ class Snapshot:
         return OK if report.ok else FAILED
 
 
-def _end(number: int, frame: Optional[FrameType]) -> None:
+def _end(_number: int, _frame: Optional[FrameType]) -> None:
     sys.exit("it was told to end (SIGTERM): by hand, or because it took longer than TimeoutStartSec of its service")
 
 

@@ -116,7 +116,7 @@ def test_usage_errors(argv: list[str]) -> None:
 
 def test_being_told_to_end_ends_the_run_as_an_exception(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is what makes `run_job` record it."""
-    monkeypatch.setattr(job, "run_job", lambda config, environ: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(job, "run_job", lambda *_given: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit, match="told to end"):
