@@ -41,7 +41,7 @@ def new_file(dest: Path) -> Iterator[IO[bytes]]:
     prefix, suffix = f".{dest.name}.", ".partial"
     try:
         for left in dest.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
-            _remove_unless_in_use(left)
+            remove_unless_in_use(left)
         handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=dest.parent)
     except OSError as error:
         raise StoreError(
@@ -55,7 +55,7 @@ def new_file(dest: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
             partial.replace(dest)
-            _sync_folder(dest.parent)
+            sync_folder(dest.parent)
     except OSError as error:
         if error.filename is not None and Path(error.filename) not in (partial, dest):
             raise
@@ -67,13 +67,17 @@ def new_file(dest: Path) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
-def _remove_unless_in_use(left: Path) -> None:
+def remove_unless_in_use(left: Path) -> bool:
+    """Removes a partial file whose writer is gone; whether it did."""
     with suppress(OSError), left.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        left.unlink(missing_ok=True)
+        left.unlink()
+        return True
+    return False
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes what was renamed or removed in a folder survive a power cut. Raises OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -53,6 +53,51 @@ AUTH_SPEC: dict[str, dict[str, Any]] = {
 }
 """Options of every module that logs in; described in doc_fragments/auth.py."""
 
+STORES_SPEC: dict[str, dict[str, Any]] = {
+    "stores": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "aliases": ["destinations"],
+        "options": {
+            "type": {"type": "str", "choices": ["filesystem", "s3"], "required": True},
+            "required": {"type": "bool", "default": True},
+            "retention": {
+                "type": "dict",
+                "options": {
+                    "max_age_days": {"type": "float", "required": True},
+                    "min_count": {"type": "int", "required": True},
+                    "daily": {"type": "int"},
+                    "weekly": {"type": "int"},
+                    "monthly": {"type": "int"},
+                },
+            },
+            "path": {"type": "path"},
+            "bucket": {"type": "str"},
+            "prefix": {"type": "str"},
+            "region": {"type": "str"},
+            "vault_region": {"type": "str"},
+            "endpoint_url": {"type": "str"},
+            "addressing_style": {"type": "str", "choices": ["auto", "path", "virtual"]},
+            "ca_cert": {"type": "path"},
+            "proxies": {"type": "dict", "no_log": True},
+            "timeout": {"type": "int"},
+            "retries": {"type": "int"},
+            "profile": {"type": "str"},
+            "access_key": {"type": "str", "no_log": False},
+            "secret_key": {"type": "str", "no_log": True},
+            "session_token": {"type": "str", "no_log": True},
+            "server_side_encryption": {"type": "str", "choices": ["aws:kms", "AES256", "none"]},
+            "kms_key_id": {"type": "str", "no_log": False},
+            "storage_class": {"type": "str"},
+            "tags": {"type": "dict"},
+            "object_lock_mode": {"type": "str", "choices": ["GOVERNANCE", "COMPLIANCE"]},
+            "object_lock_days": {"type": "int"},
+        },
+    },
+}
+"""Options of every module that keeps or reads snapshots in stores; described in doc_fragments/store.py."""
+
 EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError)
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 
@@ -74,19 +119,7 @@ class SecurityDrModule(AnsibleModule):  # type: ignore[misc]
 
     def connection(self, url: str | None = None) -> Connection:
         """The connection as the options describe it, to another node when a url is given. Raises VaultConfigError."""
-        options = self.params
-        public, private = options.get("cert_auth_public_key"), options.get("cert_auth_private_key")
-        return Connection(
-            url=url or options["url"] or "",
-            ca_cert=options["ca_cert"],
-            validate_certs=options["validate_certs"],
-            namespace=options["namespace"],
-            timeout=options["timeout"],
-            connect_timeout=options["connect_timeout"],
-            retries=options["retries"],
-            proxies=options["proxies"],
-            client_cert=(public, private) if public and private else None,
-        )
+        return Connection.from_options(self.params, url)
 
     def login(self, url: str | None = None) -> VaultClient:
         """A client that is logged in. Raises VaultError."""

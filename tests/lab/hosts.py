@@ -117,6 +117,8 @@ class Hosts:
         for host in self.hosts:
             wait_for(f"systemd has started {host.name}", lambda host=host: _is_up(host))  # type: ignore[misc]
             wait_for(f"{host.name} answers ssh", lambda host=host: _answers(host.address, 22))  # type: ignore[misc]
+            # As systemd does by itself where it is not in a container; else a unit finds its credentials' folder empty.
+            podman("exec", host.container, "mount", "--make-rshared", "/")
 
     def stop(self) -> None:
         """Remove the hosts and their network."""

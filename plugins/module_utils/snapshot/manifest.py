@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -20,13 +23,17 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Origin:
-    """The cluster that a snapshot was taken of, None where it was not told."""
+    """The cluster that a snapshot was taken of, None where it was not told.
+
+    Vault does not tell the id of the key of its seal: seal_key_id is the operator's word.
+    """
 
     cluster_name: str | None = None
     cluster_id: str | None = None
     vault_version: str | None = None
     seal_type: str | None = None
     node: str | None = None
+    seal_key_id: str | None = None
 
 
 def manifest_path(snapshot: Path) -> Path:
@@ -34,23 +41,43 @@ def manifest_path(snapshot: Path) -> Path:
     return snapshot.with_name(snapshot.name + ".json")
 
 
-def write_manifest(snapshot: Path, info: SnapshotInfo, origin: Origin, taken_at: datetime) -> dict[str, Any]:
-    """Writes the manifest of a verified snapshot and returns it. Raises StoreError."""
-    manifest = {
+def taken_by() -> dict[str, str]:
+    """The host and user of this process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user need not have a name.
+        user = str(os.getuid())
+    return {"host": platform.node(), "user": user}
+
+
+def build_manifest(
+    name: str, info: SnapshotInfo, origin: Origin, taken_at: datetime, flagged: str | None = None
+) -> dict[str, Any]:
+    """The manifest of a verified snapshot. `flagged` says why it is not to be trusted although it is intact."""
+    return {
         "format": FORMAT,
-        "name": snapshot.name,
+        "name": name,
         "taken_at": taken_at.astimezone(timezone.utc).isoformat(timespec="seconds"),
+        "taken_by": taken_by(),
         "cluster_name": origin.cluster_name,
         "cluster_id": origin.cluster_id,
         "vault_version": origin.vault_version,
         "seal_type": origin.seal_type,
+        "seal_key_id": origin.seal_key_id,
         "node": origin.node,
         "index": info.index,
         "term": info.term,
         "size": info.size,
         "sha256": info.sha256,
         "key_counts": info.key_counts,
+        "flagged": flagged,
     }
+
+
+def write_manifest(snapshot: Path, info: SnapshotInfo, origin: Origin, taken_at: datetime) -> dict[str, Any]:
+    """Writes the manifest of a verified snapshot and returns it. Raises StoreError."""
+    manifest = build_manifest(snapshot.name, info, origin, taken_at)
     write_json(manifest_path(snapshot), manifest)
     return manifest
 

@@ -91,6 +91,18 @@ class Connection:
             if not os.access(path, os.R_OK):
                 raise VaultConfigError(f"The client certificate file {path} cannot be read.")
 
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], url: Optional[str] = None) -> Connection:
+        """The connection that the modules' options describe, to another node when a url is given.
+
+        What is absent or None has its default. Raises VaultConfigError.
+        """
+        names = ("ca_cert", "validate_certs", "namespace", "timeout", "connect_timeout", "retries", "proxies")
+        given = {name: options[name] for name in names if options.get(name) is not None}
+        public, private = options.get("cert_auth_public_key"), options.get("cert_auth_private_key")
+        pair = (public, private) if public and private else None
+        return cls(url=url or options.get("url") or "", client_cert=pair, **given)
+
     @property
     def verify(self) -> Union[bool, str]:
         """What `requests` takes as ``verify``."""

@@ -66,14 +66,26 @@ Spec = dict[str, dict[str, Any]]
 def taken(spec: Spec) -> Spec:
     """An argument spec in the words of the documentation."""
     return {
-        name: {key: value for key, value in option.items() if key not in ("no_log", "fallback")}
+        name: {
+            "suboptions" if key == "options" else key: taken(value) if key == "options" else value
+            for key, value in option.items()
+            if key not in ("no_log", "fallback")
+        }
         for name, option in spec.items()
     }
 
 
 def told(text: str) -> Spec:
     """Documented options without their prose."""
-    options: Spec = yaml.safe_load(text).get("options") or {}
+    return _without_prose(yaml.safe_load(text).get("options") or {})
+
+
+def _without_prose(options: Spec) -> Spec:
     return {
-        name: {key: value for key, value in option.items() if key != "description"} for name, option in options.items()
+        name: {
+            key: _without_prose(value) if key == "suboptions" else value
+            for key, value in option.items()
+            if key != "description"
+        }
+        for name, option in options.items()
     }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.custodes.security_dr.plugins.doc_fragments import auth, connection
+from ansible_collections.custodes.security_dr.plugins.doc_fragments import auth, connection, store
 from ansible_collections.custodes.security_dr.plugins.module_utils import module as glue
 from unit.modules.runner import PACKAGE, Spec, taken, told
 
@@ -26,6 +26,7 @@ MODULES = sorted(
 FRAGMENTS = {
     "custodes.security_dr.connection": connection.ModuleDocFragment.DOCUMENTATION,
     "custodes.security_dr.auth": auth.ModuleDocFragment.DOCUMENTATION,
+    "custodes.security_dr.store": store.ModuleDocFragment.DOCUMENTATION,
 }
 
 
@@ -34,6 +35,7 @@ FRAGMENTS = {
     [
         (glue.CONNECTION_SPEC, connection.ModuleDocFragment.DOCUMENTATION),
         (glue.AUTH_SPEC, auth.ModuleDocFragment.DOCUMENTATION),
+        (glue.STORES_SPEC, store.ModuleDocFragment.DOCUMENTATION),
     ],
 )
 def test_a_fragment_documents_its_spec(spec: Spec, text: str) -> None:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import platform
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -42,16 +44,19 @@ def test_tells_what_the_archive_does_not(snapshot: Path) -> None:
         "format": 1,
         "name": snapshot.name,
         "taken_at": "2026-11-24T05:30:00+00:00",
+        "taken_by": {"host": platform.node(), "user": getpass.getuser()},
         "cluster_name": "prod",
         "cluster_id": "id-1",
         "vault_version": "1.21.0",
         "seal_type": "awskms",
+        "seal_key_id": None,
         "node": "https://vault-1:8200",
         "index": 4711,
         "term": 3,
         "size": snapshot.stat().st_size,
         "sha256": info.sha256,
         "key_counts": info.key_counts,
+        "flagged": None,
     }
 
 

@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
+
+from ...files import StoreError
+from ..library import SUFFIX
+
+MANIFEST_SUFFIX = ".json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,10 @@ class Store(Protocol):
     label: str
 
     def writer(self, name: str) -> AbstractContextManager[Writer]:
-        """What was written is there, under its name and as a whole, once the block ends well; never otherwise."""
+        """What was written is there, under its name and as a whole, once the block ends well; never otherwise.
+
+        A name that is there already is refused, at the start of the block: no good snapshot is ever overwritten.
+        """
 
     def listing(self) -> list[Stored]:
         """Every snapshot, newest first. What is half-written is not in it."""
@@ -72,3 +80,21 @@ class Store(Protocol):
 
     def lacks(self) -> list[str]:
         """What an operator would want of this place and it does not have, a sentence each; empty when nothing."""
+
+
+def is_name(name: str) -> bool:
+    """Whether a snapshot may be called so."""
+    return name.endswith(SUFFIX) and not name.startswith(".") and "/" not in name and name.isprintable()
+
+
+def check_name(name: str) -> None:
+    """Raises StoreError when this is no snapshot's name: it must not lead out of its place, nor be hidden there."""
+    if not is_name(name):
+        raise StoreError(
+            f"{name!r} is no name of a snapshot: it ends in {SUFFIX}, has no slash and does not start with a dot."
+        )
+
+
+def newest_first(found: Iterable[Stored]) -> list[Stored]:
+    """In the order of a listing; of two that were taken in the same second, the name decides."""
+    return sorted(found, key=lambda stored: (stored.taken_at, stored.name), reverse=True)
