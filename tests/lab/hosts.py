@@ -16,6 +16,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,9 +40,10 @@ _PACKAGES = {
 """The programs needed, and what brings them on Debian."""
 
 _INCLUDE = (
-    "systemd,systemd-sysv,dbus,python3,python3-venv,sudo,iproute2,procps,curl,ca-certificates,cron,openssh-server,unzip"
+    "systemd,systemd-sysv,dbus,python3,python3-apt,python3-packaging,python3-venv,sudo,iproute2,procps,curl,"
+    "ca-certificates,cron,openssh-server,unzip"
 )
-_SUITE = "bookworm"
+_SUITE, _PYTHON = "bookworm", "3.11"
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _FILES = {
     f"etc/sudoers.d/{USER}": f"{USER} ALL=(ALL) NOPASSWD: ALL\n",
@@ -159,6 +161,22 @@ class Hosts:
 def podman(*arguments: str) -> str:
     """Run podman as root and return what it printed. Raises LabError with what it complained of."""
     return _run("podman", *arguments, root=True)
+
+
+def wheels(*requirements: str) -> Path:
+    """A folder of wheels for the hosts' Python, which reach no package index, downloaded the first time.
+
+    Raises LabError.
+    """
+    wanted = hashlib.sha256(json.dumps(requirements).encode()).hexdigest()[:16]
+    folder = _cache() / f"wheels-{wanted}"
+    with _locked("wheels"):
+        if not folder.exists():
+            unfinished = Path(tempfile.mkdtemp(prefix="wheels-", dir=_cache()))
+            pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check")
+            _run(*pip, f"--python-version={_PYTHON}", "--only-binary=:all:", "--dest", str(unfinished), *requirements)
+            unfinished.rename(folder)
+    return folder
 
 
 def sweep() -> None:

@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from .binaries import vault_binary
-from .hosts import Hosts, sweep
+from .hosts import Hosts, sweep, wheels
 from .lab import Lab
 from .pki import write_private
 from .processes import LabError, tail, wait_for
@@ -39,6 +39,7 @@ def _inventory(hosts: Hosts, lab: Lab, folder: Path) -> dict[str, Any]:
     backends = {
         "lab_folder": str(folder),
         "lab_vault_program": _PROGRAM,
+        "lab_wheels": str(wheels("hvac>=2.1.0", "boto3>=1.36.0", "requests>=2.31.0")),
         "lab_ca_file": str(lab.authority.ca_file),
         "lab_aws": lab.moto.environment,
         "lab_kms_key_id": lab.moto.key_id,
