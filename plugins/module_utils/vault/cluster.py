@@ -125,7 +125,7 @@ def _stale_keys(state: ClusterState) -> list[str]:
         f"{node.url} has missed the restore's change of keys and cannot decrypt its data: restart Vault there (if that "
         "does not help, stop it, empty its data folder and start it: it joins again)"
         for node in state.nodes
-        if wanted and node.cluster_id != wanted
+        if wanted and node.sealed is False and node.cluster_id != wanted
     ]
 
 
