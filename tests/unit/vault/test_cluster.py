@@ -188,6 +188,13 @@ class TestWaiting:
         assert clock.slept == []
         assert len(vault.sent("GET", "sys/health")) == 1
 
+    def test_a_sealed_node_is_waited_for_and_was_not_left_behind(self, vault: FakeVault, clock: Clock) -> None:
+        node(vault, URL, 200)
+        node(vault, OTHER, 503)
+        with pytest.raises(VaultUnreachableError, match="after 60 s: .* is sealed") as caught:
+            self.wait(vault, clock, "serving", 60, URL, OTHER)
+        assert caught.type is VaultUnreachableError
+
     def test_not_for_what_waiting_does_not_mend(self, vault: FakeVault, clock: Clock) -> None:
         vault.on("GET", "sys/health", b"Client sent an HTTP request to an HTTPS server.\n", 400)
         with pytest.raises(VaultConfigError):
