@@ -11,7 +11,7 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 requirements:
-  - boto3 (Python library), for stores of the type V(s3)
+  - boto3 (Python library, 1.36 or newer), for stores of the type V(s3)
 options:
   stores:
     description:
@@ -130,7 +130,7 @@ options:
         choices: ["aws:kms", AES256, none]
       kms_key_id:
         description:
-          - Key for V(aws:kms). If not set, the bucket's own.
+          - Key for V(aws:kms). If not set, AWS's own key for S3, not the bucket's default; for that, see V(none).
         type: str
       storage_class:
         description:

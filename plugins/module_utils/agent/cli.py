@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line that hosts run, ``custodes COMMAND``. Each command is a class with an entry in COMMANDS.
 
-Exit codes: 0 it went well, 1 it ran and failed, 2 it could not even begin (options, configuration).
+Exit codes: 0 it went well, 1 it ran and failed, 2 it could not even begin (usage, an unreadable configuration).
 """
 
 from __future__ import annotations

@@ -111,14 +111,18 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def is_in_use(database: Path) -> bool:
-    """Whether a process, which is Vault, has the database open."""
+    """Whether a process, which is Vault, has the database open. Raises StoreError when that cannot be told."""
     try:
         with database.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        raise StoreError(f"Cannot tell whether Vault has {database} open: {explain(error)}.") from error
+            f"Cannot tell whether Vault has {database} open: {explain(error)}. Nothing was done."
+        ) from error
     return False
 
 
@@ -168,7 +172,7 @@ def wait_released(
 
 
 def keep_aside(path: Path, stamp: str, move: bool, writes: bool = True) -> tuple[bool, Path]:
-    """Copies, or moves, all that Vault has in `path` to ``aside-<stamp>`` in it, where no file system is left.
+    """Copies, or moves, all that Vault has in `path` to ``aside-<stamp>`` in it: a move stays on one file system.
 
     A run that was killed is gone on with: a move moves what is left, a copy begins anew.
 
@@ -178,7 +182,7 @@ def keep_aside(path: Path, stamp: str, move: bool, writes: bool = True) -> tuple
     Raises:
         StoreError: it cannot be done; of a copy nothing is left.
     """
-    aside = path / f"{ASIDE}{stamp}"
+    aside, partial = path / f"{ASIDE}{stamp}", path / f"{ASIDE}{stamp}.partial"
     try:
         entries = _entries(path) if path.is_dir() else []
         if not entries or (aside.exists() and not move):
@@ -188,7 +192,6 @@ def keep_aside(path: Path, stamp: str, move: bool, writes: bool = True) -> tuple
             for entry in entries:
                 entry.rename(_unused(aside / entry.name))
         elif writes:
-            partial = path / f"{ASIDE}{stamp}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             _like(path, partial)
             for entry in entries:
@@ -196,8 +199,10 @@ def keep_aside(path: Path, stamp: str, move: bool, writes: bool = True) -> tuple
             os.sync()
             partial.rename(aside)
     except OSError as error:
+        if writes and not move:
+            shutil.rmtree(partial, ignore_errors=True)
         raise StoreError(
-            f"Cannot keep {path} aside in {aside}: {explain(error)}. Make room, run this again."
+            f"Cannot keep {path} aside in {aside}: {explain(error)}. Look at space, owner and mounts, run this again."
         ) from error
     return True, aside
 

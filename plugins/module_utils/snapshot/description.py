@@ -34,18 +34,27 @@ def describe_choice(path: Path, candidates: int, seal_type: str | None = None) -
     Args:
         seal_type: of a folder, only those count whose manifest has it.
 
+    What a backup has flagged counts only where it is named itself.
+
     Raises:
         SnapshotError: there is none.
     """
 
+    flagged: list[tuple[Path, str]] = []
+
     def wanted(file: Path) -> bool:
         try:
-            return seal_type is None or (read_manifest(file) or {}).get("seal_type") == seal_type
+            manifest = read_manifest(file) or {}
         except StoreError:
+            return seal_type is None
+        if manifest.get("flagged"):
+            flagged.append((file, f"{file} is flagged: {manifest['flagged']}. Name it to use it all the same."))
             return False
+        return seal_type in (None, manifest.get("seal_type"))
 
     choice = newest_verified(str(path), candidates, verify, wanted)
-    rejected = [{"path": name, "problem": problem} for name, problem in choice.rejected]
+    newer = [(str(file), why) for file, why in flagged if taken_at(file.name, file.stat().st_mtime) > choice.taken_at]
+    rejected = [{"path": name, "problem": problem} for name, problem in [*newer, *choice.rejected]]
     return {**_verified(Path(choice.path), choice.info, choice.taken_at), "rejected": rejected}
 
 

@@ -117,6 +117,8 @@ def run_job(
         # The run that holds the lock writes state and metrics; this one must not claim anything.
         report.fail(error)
     except StoreError as error:
+        # What earlier runs have noted is not lost over it.
+        run.load_state()
         report.fail(error)
         run.record(now())
     return report

@@ -60,8 +60,8 @@ def newest_verified(
         every, found = len(found), [(taken, file) for taken, file in found if wanted(file)]
         if not found:
             raise SnapshotError(
-                f"None of the {every} snapshots in {path} is, by its manifest, of the seal that is asked for. Name the "
-                "folder of the escrow snapshots, or leave the seal away."
+                f"None of the {every} snapshots in {path} is, by its manifest, unflagged and of the seal that is asked "
+                "for. Name the folder of the escrow snapshots, or a file to use it all the same."
             )
     rejected: list[tuple[str, str]] = []
     for taken, file in found[: max(candidates, 1)]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,20 @@ class TestVerify:
         assert (found["changed"], found["path"]) == (False, str(tmp_path / names[1]))
         assert [rejected["path"] for rejected in found["rejected"]] == [str(tmp_path / names[2])]
         assert run.fails(candidates=1)["error_type"] == "SnapshotError"
+
+    def test_what_a_backup_has_flagged_counts_by_its_name_alone(self, capsys: Capture, tmp_path: Path) -> None:
+        old, new = (tmp_path / f"prod-2026112{day}T020000Z.snap" for day in (2, 3))
+        for file in (old, new):
+            file.write_bytes(GOOD)
+        sha256 = Runner(capsys, "vault_raft_snapshot_info", path=str(new))()["sha256"]
+        (tmp_path / f"{new.name}.json").write_text(json.dumps({"sha256": sha256, "flagged": "it has 3 keys"}))
+        found = Runner(capsys, "vault_raft_snapshot_find", path=str(tmp_path), candidates=1)()
+        assert found["path"] == str(old)
+        assert [rejected["path"] for rejected in found["rejected"]] == [str(new)]
+        assert "it has 3 keys" in found["rejected"][0]["problem"]
+        assert Runner(capsys, "vault_raft_snapshot_find", path=str(new))()["path"] == str(new)
+        old.unlink()
+        assert "unflagged" in Runner(capsys, "vault_raft_snapshot_find", path=str(tmp_path)).fails()["msg"]
 
 
 class TestRestore:
