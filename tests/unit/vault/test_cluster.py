@@ -173,7 +173,7 @@ class TestWaiting:
     def test_a_sealed_node_is_waited_for_and_was_not_left_behind(self, vault: FakeVault, clock: Clock) -> None:
         node(vault, URL, 200)
         node(vault, OTHER, 503)
-        with pytest.raises(VaultUnreachableError, match="after 60 s: .* is sealed") as caught:
+        with pytest.raises(VaultUnreachableError, match=r"after 60 s: .* is sealed") as caught:
             self.wait(vault, clock, "serving", 60, URL, OTHER)
         assert caught.type is VaultUnreachableError
 
