@@ -116,7 +116,8 @@ def _make(
             taken_at = datetime.fromisoformat(source["taken_at"])
             manifest = {
                 **manifest,
-                "name": file_name(Origin(manifest["cluster_name"]), taken_at),
+                # Not the name of its source: `_keep` deletes what lies unproven under this one.
+                "name": file_name(Origin(f"{manifest['cluster_name'] or 'vault'}-escrow"), taken_at),
                 "taken_at": source["taken_at"],
                 "node": None,
                 "escrow_of": {name: source[name] for name in ("sha256", "index")},

@@ -121,8 +121,6 @@ def is_in_use(database: Path) -> bool:
         return False
     except OSError as error:
         raise StoreError(f"Cannot tell whether Vault has {database} open: {explain(error)}.") from error
-            f"Cannot tell whether Vault has {database} open: {explain(error)}. Nothing was done."
-        ) from error
     return False
 
 

@@ -101,13 +101,24 @@ def plan(nodes: Sequence[Node], lost: Sequence[str], begun: Optional[Mapping[str
     away = [by_name[name] for name in decided.lost]
     decided.rejoin = [node.name for node in away if node.connected]
     decided.aside = [node.name for node in away if node.connected and not node.answers]
-    decided.remarks = [
+    decided.remarks = _remarks(away)
+    return decided
+
+
+def _remarks(away: Sequence[Node]) -> list[str]:
+    unreached = [
         f"{node.name} cannot be reached: see to it that Vault never starts there again with the data that it had. Two "
         "such nodes would make a second cluster of their own. Empty its data folder first."
         for node in away
         if not node.connected
     ]
-    return decided
+    empty = [
+        f"{node.name} is reached, and no data of Vault was found there: {node.data.get('problem') or 'none is there'}. "
+        "Does it lie elsewhere? Then correct vault_quorum_data_path first: with it, it would make a second cluster."
+        for node in away
+        if node.connected and not node.data.get("present")
+    ]
+    return unreached + empty
 
 
 def _again(nodes: Sequence[Node], lost: Sequence[str], begun: Mapping[str, Any], serves: bool) -> Plan:
@@ -127,9 +138,21 @@ def _again(nodes: Sequence[Node], lost: Sequence[str], begun: Mapping[str, Any],
         )
         return decided
     decided.action = REJOIN if active else RECOVER
+    back = [node.name for node in nodes if node.name in decided.lost and node.answers]
+    if decided.action == RECOVER and serves:
+        decided.problems.append(
+            "The survivors have served since that run began, so nodes that joined have votes, and nobody leads now: "
+            "another peers.json could make a second cluster. Start and unseal every node, wait for a leader, run this "
+            "again."
+        )
+    elif decided.action == RECOVER and back:
+        decided.problems.append(
+            f"{', '.join(back)}, given up by an earlier run, answers again: its old data could make a second cluster. "
+            "Stop Vault there (its data is then moved aside), and run this again."
+        )
     gone = [node.name for node in nodes if node.name in decided.survivors and not node.connected]
     if decided.action == RECOVER and gone:
-        decided.problems = [f"{', '.join(gone)}, which survived, cannot be reached now. Mend that, run this again."]
+        decided.problems.append(f"{', '.join(gone)}, which survived, cannot be reached now. Mend that, run this again.")
     return decided
 
 

@@ -32,6 +32,9 @@ from .stores.base import Store, Stored
 QUEUED = 8
 """Chunks (vault/client.py, CHUNK) that may wait for one destination: enough to keep it busy, 2 MiB."""
 
+CANCEL_SECONDS = 20.0
+"""How long a destination that was told to drop what it has is waited for."""
+
 ABANDONED = timedelta(days=1)
 """What is half-written for longer than any run may take belongs to a run that was killed."""
 
@@ -150,12 +153,13 @@ class Leg:
         with suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
-        self.put(None)
+        # Nobody else puts any more, so there is room.
+        self._queue.put_nowait(None)
 
-    def join(self) -> None:
-        """Waits for its end."""
+    def join(self, timeout: float | None = None) -> None:
+        """Waits for its end, at most `timeout` seconds."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout)
 
     def prune(self, now: datetime) -> None:
         """Deletes what the retention lets go. That it cannot is no reason to call a proven copy a failure."""
@@ -286,13 +290,15 @@ def deliver(
         manifest = build_manifest(name, info, origin, taken_at, judge(info))
         for leg in running:
             leg.commit(manifest)
+        for leg in running:
+            leg.join()
     except BaseException:
         for leg in running:
             leg.cancel()
-        raise
-    finally:
         for leg in running:
-            leg.join()
+            # One that hangs must not keep the run from being recorded.
+            leg.join(CANCEL_SECONDS)
+        raise
     for leg in running:
         if leg.bug is not None:
             raise leg.bug

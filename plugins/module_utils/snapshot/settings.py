@@ -73,6 +73,9 @@ class Settings:
         unknown = sorted(set(config) - _KNOWN)
         if unknown:
             raise StoreError(f"The config has no option {unknown[0]}: it takes {', '.join(sorted(_KNOWN))}.")
+        for name in ("only_on_leader", "accept_flagged"):
+            if not isinstance(config.get(name), (bool, type(None))):
+                raise StoreError(f"The config's {name} is {config[name]!r} and has to be true or false.")
         if not config.get("state_directory"):
             raise StoreError("The config needs state_directory, a folder for the lock and what is remembered.")
         vault = dict(config.get("vault") or {})

@@ -120,6 +120,19 @@ def test_going_on_is_refused(nodes: list[Node], lost: list[str], why: str) -> No
     assert decided.aside == []
 
 
+def test_no_second_peers_json_where_others_may_have_votes_or_are_back() -> None:
+    decided = plan(cluster("sealed", "sealed", "sealed"), LOST, BEGUN, serves=True)
+    assert "could make a second cluster" in " ".join(decided.problems)
+    decided = plan(cluster("sealed", "standby", "dead"), LOST, BEGUN)
+    assert "vault-2, given up by an earlier run, answers again" in " ".join(decided.problems)
+
+
+def test_a_lost_host_without_data_is_remarked() -> None:
+    decided = plan([*cluster("standby", "dead"), node(3, "dead", present=False)], LOST, None)
+    assert decided.action == RECOVER
+    assert "vault-3 is reached, and no data of Vault was found there" in " ".join(decided.remarks)
+
+
 # ---- whatever happens
 
 

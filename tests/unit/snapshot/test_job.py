@@ -455,6 +455,7 @@ class TestConfig:
             ({"destinations": [PRUNING[0], PRUNING[0]]}, "the destination a twice"),
             ({"state_directory": None}, "needs state_directory"),
             ({"retain": 3}, "has no option retain"),
+            ({"only_on_leader": "false"}, "only_on_leader is 'false' and has to be true or false"),
             ({"read_back_every": -1}, "read_back_every is -1"),
             ({"max_key_loss_percent": "50"}, "max_key_loss_percent is '50'"),
             ({"vault": {"url": "vault-1"}}, "not the address of a Vault server"),
