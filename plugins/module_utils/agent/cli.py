@@ -76,7 +76,9 @@ class Snapshot:
 
 
 def _end(_number: int, _frame: Optional[FrameType]) -> None:
-    sys.exit("it was told to end (SIGTERM): by hand, or because it took longer than TimeoutStartSec of its service")
+    raise SystemExit(
+        "it was told to end (SIGTERM): by hand, or because it took longer than TimeoutStartSec of its service"
+    )
 
 
 COMMANDS = (Snapshot,)
