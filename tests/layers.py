@@ -165,8 +165,10 @@ class Runner:
                 self._write(outcome, line.rstrip("\n"), marked=True)
             return process.wait()
         finally:
-            with self._lock:
-                self._running.discard(process)
+            # Interrupted, it runs on: `stop` has to find it.
+            if process.poll() is not None:
+                with self._lock:
+                    self._running.discard(process)
 
     def _write(self, outcome: Outcome, line: str, *, marked: bool) -> None:
         outcome.output.append(f"{line}\n")

@@ -138,6 +138,8 @@ def main(arguments: list[str]) -> int:
     except LabError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
