@@ -102,7 +102,10 @@ def main() -> None:
         wait_for([client], "unsealed" if module.check_mode else "serving", options["wait_timeout"])
         if module.check_mode:
             return {"changed": True}
-        return {"changed": True, "token": generate_root(client, options["key_shares"], options["cancel_existing"])}
+        return {
+            "changed": True,
+            "token": generate_root(client.at_leader(), options["key_shares"], options["cancel_existing"]),
+        }
 
     module.run(action)
 

@@ -100,7 +100,10 @@ def missing_for(state: ClusterState, goal: str) -> list[str]:
     ]
     if not missing and state.leader_address is None:
         missing = ["the nodes do not agree on one leader"]
-    if not missing and not any(node.http_status == 200 for node in state.nodes):
+    # Of a cluster of which not every node was named, the leader may be another.
+    named = {node.url.rstrip("/") for node in state.nodes}
+    led_by_one = (state.leader_address or "").rstrip("/") in named
+    if not missing and led_by_one and not any(node.http_status == 200 for node in state.nodes):
         missing = ["no node says that it is active"]
     if goal == "serving" or missing:
         return missing

@@ -48,6 +48,10 @@ def test_a_good_cluster_lacks_nothing(goal: str) -> None:
     assert missing_for(GOOD, goal) == []
 
 
+def test_a_standby_alone_serves_when_it_knows_its_leader() -> None:
+    assert missing_for(ClusterState([STANDBY]), "serving") == []
+
+
 @pytest.mark.parametrize("goal", GOALS)
 def test_a_dead_node_is_what_every_goal_lacks(goal: str) -> None:
     assert missing_for(replace(GOOD, nodes=[ACTIVE, STANDBY, DEAD]), goal) == [DEAD.problem]
@@ -65,7 +69,11 @@ def test_a_dead_node_is_what_every_goal_lacks(goal: str) -> None:
             {"nodes": [ACTIVE, replace(ACTIVE, url=OTHER, leader_address=OTHER)]},
             "do not agree on one leader",
         ),
-        ("serving", {"nodes": [STANDBY, replace(STANDBY, url=THIRD)]}, "no node says that it is active"),
+        (
+            "serving",
+            {"nodes": [replace(STANDBY, url=URL), replace(STANDBY, url=THIRD)]},
+            "no node says that it is active",
+        ),
         (
             "serving",
             {"nodes": [replace(ACTIVE, cluster_id="new"), STANDBY]},
