@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .cache import cache_folder
 from .processes import LabError, spawn, tail
 
 _MODULE = Path(__file__).parent / "servers" / "vault"
@@ -44,9 +45,8 @@ def vault_binary(progress: Progress = print) -> Path:
 
 
 def _built_vault(progress: Progress) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "custodes-lab"
     wanted = hashlib.sha256((_MODULE / "go.mod").read_bytes() + (_MODULE / "go.sum").read_bytes()).hexdigest()[:16]
-    binary = cache / f"vault-{wanted}" / "vault"
+    binary = cache_folder() / f"vault-{wanted}" / "vault"
     if binary.exists():
         return binary
     binary.parent.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
+from .cache import cache_folder, locked
 from .processes import LabError
 
 
@@ -23,12 +23,9 @@ def debian_program(package: str, program: str) -> Path:
     on_path = shutil.which(program)
     if on_path:
         return Path(on_path)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "custodes-lab"
-    folder = cache / f"debian-{package}"
+    folder = cache_folder() / f"debian-{package}"
     found = folder / "usr" / "bin" / program
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"debian-{package}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked("apt"):
         if not found.exists():
             _unpack(package, folder)
     if not found.exists():

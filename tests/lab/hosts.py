@@ -8,7 +8,6 @@ No registry of images is needed: debootstrap makes the image, once, and it is ke
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,13 +17,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .cache import cache_folder, locked
 from .processes import LabError, wait_for
 
 USER = "ops"
@@ -169,10 +168,10 @@ def wheels(*requirements: str) -> Path:
     Raises LabError.
     """
     wanted = hashlib.sha256(json.dumps(requirements).encode()).hexdigest()[:16]
-    folder = _cache() / f"wheels-{wanted}"
-    with _locked("wheels"):
+    folder = cache_folder() / f"wheels-{wanted}"
+    with locked("hosts-wheels"):
         if not folder.exists():
-            unfinished = Path(tempfile.mkdtemp(prefix="wheels-", dir=_cache()))
+            unfinished = Path(tempfile.mkdtemp(prefix="wheels-", dir=cache_folder()))
             pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check")
             _run(*pip, f"--python-version={_PYTHON}", "--only-binary=:all:", "--dest", str(unfinished), *requirements)
             unfinished.rename(folder)
@@ -181,7 +180,7 @@ def wheels(*requirements: str) -> Path:
 
 def sweep() -> None:
     """Remove the hosts and networks whose process is gone."""
-    with _locked("sweep"):
+    with locked("hosts-sweep"):
         _remove(lambda owner: not _is_alive(owner))
 
 
@@ -190,8 +189,8 @@ def host_image() -> str:
     _install_programs()
     recipe = json.dumps([_SUITE, _INCLUDE, USER, _FILES])
     wanted = hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    name, archive = f"localhost/custodes-lab-host:{wanted}", _cache() / f"host-{wanted}.tar.zst"
-    with _locked("image"):
+    name, archive = f"localhost/custodes-lab-host:{wanted}", cache_folder() / f"host-{wanted}.tar.zst"
+    with locked("hosts-image"):
         if not podman("images", "--quiet", name):
             if not archive.exists():
                 _bootstrap(archive)
@@ -210,7 +209,7 @@ def _install_programs() -> None:
             f"Hosts with systemd need {', '.join(missing)}. On Debian or Ubuntu:\n"
             f"    sudo apt-get update && sudo apt-get install --yes --no-install-recommends {packages}"
         )
-    with _locked("apt"):
+    with locked("apt"):
         _run("apt-get", "update", "-qq")
         _run("apt-get", "install", "--yes", "-qq", "--no-install-recommends", *packages.split())
 
@@ -230,12 +229,6 @@ def _bootstrap(archive: Path) -> None:
         finally:
             _run("rm", "-rf", str(root), root=True)
     unfinished.rename(archive)
-
-
-def _cache() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "custodes-lab"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _remove(whose: Callable[[str], bool]) -> None:
@@ -278,7 +271,7 @@ def _answers(address: str, port: int) -> bool:
 
 
 def _run(*command: str, root: bool = False, given: str = "") -> str:
-    conf = _cache() / "containers.conf"
+    conf = cache_folder() / "containers.conf"
     if not conf.exists() or conf.read_text() != _CONTAINERS_CONF:
         conf.write_text(_CONTAINERS_CONF)
     settings = {"CONTAINERS_CONF": str(conf), "PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive"}
@@ -299,11 +292,3 @@ def _run(*command: str, root: bool = False, given: str = "") -> str:
             f"{result.stderr.strip()[-1500:] or result.stdout.strip()[-1500:]}"
         )
     return result.stdout
-
-
-@contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Keep other runs out."""
-    with (_cache() / f"hosts-{name}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

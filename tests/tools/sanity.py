@@ -11,7 +11,6 @@ cache folder: the pip settings in force here are pip.conf there, and a bootstrap
 from __future__ import annotations
 
 import ast
-import fcntl
 import hashlib
 import os
 import re
@@ -21,6 +20,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from lab.cache import cache_folder, locked
 from tools.checkout import ROOT, files
 
 GET_PIP = '''"""Stands in for get-pip.py: pip comes from the interpreter itself, then installs what was asked for."""
@@ -34,12 +34,6 @@ ensurepip.bootstrap()
 arguments = [argument for argument in sys.argv[1:] if argument not in ("--no-setuptools", "--no-wheel")]
 sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *arguments], env=environment))
 '''
-
-
-def cache() -> Path:
-    """Give the folder that outlives the checkout, the one in which the lab keeps its built servers as well."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base, "custodes-lab", "sanity")
 
 
 def copy_checkout(target: Path) -> None:
@@ -103,11 +97,10 @@ def prepare_home(home: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run all sanity tests, or those of the arguments (`--test pylint`). Returns ansible-test's exit code."""
-    base = cache()
+    base = cache_folder() / "sanity"
     home = base / "home"
     home.mkdir(parents=True, exist_ok=True)
-    with (base / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked("sanity"):
         prepare_home(home)
         place = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
         target = base / place / "ansible_collections" / "custodes" / "security_dr"
