@@ -52,13 +52,7 @@ def describe_choice(path: Path, candidates: int, seal_type: str | None = None) -
             return False
         return seal_type in (None, manifest.get("seal_type"))
 
-    def checked(file: str) -> SnapshotInfo:
-        try:
-            return verify(file)
-        except StoreError as error:
-            raise SnapshotError(str(error)) from error
-
-    choice = newest_verified(str(path), candidates, checked, wanted)
+    choice = newest_verified(str(path), candidates, verify, wanted)
     newer = [(str(file), why) for file, why in flagged if taken_at(file.name, file.stat().st_mtime) > choice.taken_at]
     rejected = [{"path": name, "problem": problem} for name, problem in [*newer, *choice.rejected]]
     return {**_verified(Path(choice.path), choice.info, choice.taken_at), "rejected": rejected}

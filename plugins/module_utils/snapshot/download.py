@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -20,7 +18,7 @@ from ..vault.health import read_health
 from .archive import SnapshotInfo, SnapshotReader
 from .errors import SnapshotCorruptError, SnapshotError
 from .library import newest_verified
-from .manifest import Origin, manifest_path, read_manifest, verify, write_manifest
+from .manifest import Origin, read_manifest, retire_manifest, verify, write_manifest
 
 SNAPSHOT_API = "sys/storage/raft/snapshot"
 
@@ -105,12 +103,7 @@ def take(
                 file.write(chunk)
                 reader.feed(chunk)
             info = reader.finish()
-            # A run that is killed before the new one is written must not leave the old one's manifest beside it. On a
-            # full disk the old one stays, and so does its manifest.
-            file.flush()
-            os.fsync(file.fileno())
-            with suppress(IsADirectoryError):
-                manifest_path(path).unlink(missing_ok=True)
+            retire_manifest(path, file)
     except SnapshotCorruptError as error:
         raise SnapshotCorruptError(
             f"The snapshot from {leader.connection.url} did not arrive whole: {error}. Nothing was kept; a snapshot "

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from .archive import SnapshotInfo, SnapshotReader, verify_file
 from .catalogue import Copy, newest_first, survey
 from .errors import SnapshotError
 from .library import SUFFIX
-from .manifest import manifest_path
+from .manifest import manifest_path, retire_manifest
 from .stores.base import Store
 
 LATEST = "latest"
@@ -178,11 +177,7 @@ def _download(copy: Copy, path: Path, manifest: dict[str, Any] | None) -> Snapsh
                     f"it is an intact snapshot, but not the one that its manifest describes (sha256 {info.sha256}, "
                     f"expected {manifest.get('sha256')})"
                 )
-            # Killed before the new one is written, this must not leave the manifest of what was there before.
-            file.flush()
-            os.fsync(file.fileno())
-            with suppress(IsADirectoryError):
-                manifest_path(path).unlink(missing_ok=True)
+            retire_manifest(path, file)
     except StoreError as error:
         raise _CannotWriteError(str(error)) from error
     return info

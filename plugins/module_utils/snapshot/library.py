@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from ..files import StoreError
 from .archive import SnapshotInfo, verify_file
 from .errors import SnapshotError
 
@@ -67,7 +68,7 @@ def newest_verified(
     for taken, file in found[: max(candidates, 1)]:
         try:
             info = verify(str(file))
-        except SnapshotError as exc:
+        except (SnapshotError, StoreError) as exc:
             rejected.append((str(file), str(exc)))
         except OSError as exc:
             rejected.append((str(file), f"{file} cannot be read: {exc.strerror or exc}"))

@@ -9,10 +9,11 @@ import getpass
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..files import read_json, write_json
 from .archive import SnapshotInfo, verify_file
@@ -80,6 +81,20 @@ def write_manifest(snapshot: Path, info: SnapshotInfo, origin: Origin, taken_at:
     manifest = build_manifest(snapshot.name, info, origin, taken_at)
     write_json(manifest_path(snapshot), manifest)
     return manifest
+
+
+def retire_manifest(snapshot: Path, successor: IO[bytes]) -> None:
+    """Removes the manifest of the snapshot whose name another one is about to take, once that one is on disk.
+
+    A run that is killed before the new manifest is written must not leave the old one beside it. On a full disk the
+    old snapshot stays, and so does its manifest.
+
+    Raises OSError.
+    """
+    successor.flush()
+    os.fsync(successor.fileno())
+    with suppress(IsADirectoryError):
+        manifest_path(snapshot).unlink(missing_ok=True)
 
 
 def read_manifest(snapshot: Path) -> dict[str, Any] | None:

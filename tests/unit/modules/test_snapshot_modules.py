@@ -103,6 +103,15 @@ class TestVerify:
         assert [rejected["path"] for rejected in found["rejected"]] == [str(tmp_path / names[2])]
         assert run.fails(candidates=1)["error_type"] == "SnapshotError"
 
+    def test_a_damaged_manifest_is_passed_over_with_its_snapshot(self, capsys: Capture, tmp_path: Path) -> None:
+        old, new = (tmp_path / f"prod-2026112{day}T020000Z.snap" for day in (2, 3))
+        for file in (old, new):
+            file.write_bytes(GOOD)
+        (tmp_path / f"{new.name}.json").write_text("{")
+        found = Runner(capsys, "vault_raft_snapshot_find", path=str(tmp_path))()
+        assert found["path"] == str(old)
+        assert f"{new}.json is damaged" in found["rejected"][0]["problem"]
+
     def test_what_a_backup_has_flagged_counts_by_its_name_alone(self, capsys: Capture, tmp_path: Path) -> None:
         old, new = (tmp_path / f"prod-2026112{day}T020000Z.snap" for day in (2, 3))
         for file in (old, new):
