@@ -18,7 +18,7 @@ import hvac
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.archive import verify_file
 from lab import Lab
-from lab.playbook import Finished, Origin, accessors, make_origin
+from lab.playbook import RESTART, Finished, Origin, accessors, make_origin
 
 STEPS = [
     "Choose the snapshot",
@@ -30,7 +30,6 @@ STEPS = [
     "Dynamic canaries issued",
     "Survives the loss of a node",
 ]
-RESTART = "Restart Vault on every node, as one had missed the change of keys"
 QUICK = {"vault_recovery_redundant_timeout": 0}
 """For the tests that do not ask whether the loss of a node is borne again."""
 

@@ -17,11 +17,10 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultUnreachableError
 from lab import Lab
 from lab.pki import write_private
-from lab.playbook import ROOT, Origin, Playbook, ansible_playbook, make_origin
+from lab.playbook import RESTART, ROOT, Origin, Playbook, ansible_playbook, make_origin
 from lab.processes import wait_for
 from lab.vault import VaultNode
 
-RESTART = "Restart Vault on every node, as one had missed the change of keys"
 QUICK = {"vault_recovery_redundant_timeout": 1}
 """For the tests that do not ask whether the loss of a node is borne again."""
 RESTORE = "Restore the snapshot on the leader, once every node that can is a Raft peer"

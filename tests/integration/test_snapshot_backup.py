@@ -263,20 +263,6 @@ def test_an_optional_destination_that_is_down_is_told(run: Nightly) -> None:
     assert (required.result, required.destinations[0]["verified"]) == ("failed", True)
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_does_not_keep_the_copy_from_the_bucket(run: Nightly, tiny: Path) -> None:
     report = run.run(destinations=run.destinations(filesystem={"path": str(tiny)}))
     assert report.result == "failed"

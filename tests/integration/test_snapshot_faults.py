@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import random
 import resource
-import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -295,20 +294,6 @@ def test_a_leader_killed_while_it_receives_is_no_success(
 
 
 # ---- no room where it is to lie
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk(ansible: Ansible, whole: VaultCluster, real: bytes, tiny: Path, folder: Path) -> None:

@@ -30,6 +30,8 @@ from .vault import VaultCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 RECOVER_VAULT = "playbooks/recover-vault.yml"
+RESTART = "Restart Vault on every node, as one had missed the change of keys"
+"""The step that a recovery's record has then."""
 
 
 @dataclass(frozen=True)
