@@ -30,6 +30,9 @@ PYTHON = str(BIN / "python")
 Command = list[str]
 """A program and its arguments, run at the root of the checkout."""
 
+REASONS, REASON_LINES = 3, 9
+"""How many failures of a layer are told again after the table, and in how many lines each."""
+
 STOP_GRACE = 20.0
 """Seconds between asking a layer to stop, telling it, and killing it."""
 
@@ -93,6 +96,13 @@ class Outcome:
             if match := re.search(r"((?:\d+ [a-z]+, )*\d+ (?:passed|failed|skipped|errors?)\b.*?) in [\d.]+s", line):
                 return match.group(1)
         return ""
+
+    def reasons(self) -> list[str]:
+        """The last few lines that say what failed: the end of a log may be all that somebody gets to see."""
+        said = re.compile(r"fatal: \[|^FAILED |^ERROR |^E  |: error: |exit code \d+: ")
+        marked = [number for number, line in enumerate(self.output) if said.search(line)]
+        shown = sorted({number + more for number in marked[-REASONS:] for more in range(REASON_LINES)})
+        return [self.output[number][:300] for number in shown if number < len(self.output)]
 
     def skipped(self) -> int:
         """How many tests pytest skipped, plus the sanity tests that ansible-test left out."""
@@ -241,6 +251,9 @@ def run_all(runner: Runner) -> bool:
         f"{'in all':<12} {'':<8} {time.monotonic() - started:>8.1f}  {skipped} skipped"
         + (" (reasons above)" if skipped else "")
     )
+    for outcome in ordered:
+        if outcome.result != "ok":
+            print(f"{outcome.layer}: {''.join(outcome.reasons()).strip()}")
     return all(outcome.result == "ok" for outcome in ordered)
 
 
