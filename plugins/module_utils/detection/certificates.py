@@ -28,10 +28,14 @@ _INTEGER, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE, _VERSION = 0x02, 0x17, 0x18, 
 def read_file(path: str) -> bytes:
     """A regular file's content, whole. Never waits, as a FIFO would make it. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(0, "it is no regular file")
-        data = file.read(LONGEST_FILE + 1)
+        data = b""
+        while len(data) <= LONGEST_FILE and (part := os.read(handle, LONGEST_FILE + 1 - len(data))):
+            data += part
+    finally:
+        os.close(handle)
     if len(data) > LONGEST_FILE:
         raise OSError(0, f"it has more than {LONGEST_FILE} bytes")
     return data

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -102,7 +101,9 @@ def _work(work: Callable[[], Any], longest: float, sink: int) -> NoReturn:
             file.write(result)
         code = 0
     except Exception:
-        sys.excepthook(*sys.exc_info())
+        import traceback  # noqa: PLC0415 - for bugs only
+
+        os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
         raise
     finally:
         # Nothing of what the parent has yet to write or to undo is done here.

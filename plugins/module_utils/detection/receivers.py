@@ -100,7 +100,9 @@ def read_destination(config: Any, where: str) -> Destination:
         raise DetectionError(f"The configuration's {where} lacks url.")
     url = parse_url(options["url"], f"{where}.url")
     if url.scheme != "https" and url.host not in ("localhost", "127.0.0.1", "::1"):
-        raise DetectionError(f"The configuration's {where}.url has to begin with https://: what is sent is secret.")
+        raise DetectionError(
+            f"The configuration's {where}.url has to begin with https://: alerts are not for all to read."
+        )
     if options["proxy"] and (parse_url(options["proxy"], f"{where}.proxy").scheme, url.scheme) != ("http", "https"):
         raise DetectionError(f"The configuration's {where}.proxy has to begin with http://, and its url with https://.")
     if kind in _NEED_TOKEN and not options["token"]:
@@ -161,10 +163,9 @@ def _slack(destination: Destination, events: Sequence[Event], _version: str) -> 
 def _line(event: Event) -> str:
     """One event, in at most _LONGEST_LINE characters; nothing in it is markup that Slack would act on."""
     text = f"[{event['state']}] {event['severity']}: {event['summary']} ({event['rule']}, {event['subject']})"
-    escaped = _escaped(_cut(text, _LONGEST_LINE))
-    while len(escaped) > _LONGEST_LINE:
-        text = text[: len(text) - 20]
-        escaped = _escaped(_cut(text, _LONGEST_LINE))
+    longest = _LONGEST_LINE
+    while len(escaped := _escaped(_cut(text, longest))) > _LONGEST_LINE:
+        longest -= 50
     return f"• {escaped}"
 
 

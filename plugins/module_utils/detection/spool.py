@@ -120,8 +120,13 @@ class Spool:
         return sorted(wanted, key=lambda entry: (-_rank(entry["event"]), entry["seq"]))
 
     def closing(self, name: str) -> list[Entry]:
-        """What a destination is to be told has ended, because it was told that it began."""
-        return [entry for entry in self.value["queue"] if self._closes(name, entry)]
+        """What a destination is to be told has ended: it was told that it began, and all since."""
+        ahead: dict[str, int] = {}
+        for entry in self.wanted(name):
+            fingerprint = entry["event"]["fingerprint"]
+            ahead[fingerprint] = min(entry["seq"], ahead.get(fingerprint, entry["seq"]))
+        ended = [entry for entry in self.value["queue"] if self._closes(name, entry)]
+        return [entry for entry in ended if ahead.get(entry["event"]["fingerprint"], entry["seq"]) >= entry["seq"]]
 
     def _candidates(self, entry: Entry) -> list[str]:
         """Who is to get an event, ends aside, and has neither taken nor refused it.
