@@ -206,7 +206,7 @@ def _opsgenie(destination: Destination, events: Sequence[Event], _version: str) 
     alias = _alias(event)[-512:]
     source = _cut(event["host"], 100)
     if event["state"] == "resolved":
-        url = f"{destination.url.rstrip('/')}/{quote(alias, safe='')}/close?identifierType=alias"
+        url = f"{destination.url.rstrip('/')}/{quote(alias, safe='', errors='replace')}/close?identifierType=alias"
         return url, headers, {"source": source, "note": _cut(f"Resolved: {event['summary']}", 1000)}
     evidence = json.dumps(event["evidence"], ensure_ascii=False)
     description = "\n".join([event["summary"], event["subject"], event["advice"], evidence])

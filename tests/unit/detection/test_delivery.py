@@ -189,6 +189,17 @@ def test_the_end_of_what_was_sent_is_sent_although_the_log_store_is_back(world: 
     assert world.took["a"] == ["e1", "e2", "e3"]
 
 
+def test_the_end_of_what_was_sent_outlives_the_hold(world: World) -> None:
+    world.run(world.event(finding="f"))
+    world.replies["a"] = 500
+    for events in ([world.event(state="resolved", finding="f")], [], [], []):
+        world.run(*events, store="ready")
+    world.replies["a"] = 200
+    world.now += 3600
+    world.run(store="ready")
+    assert world.took["a"] == ["e1", "e2"]
+
+
 def test_the_end_of_what_the_log_store_got_is_not_sent(world: World) -> None:
     world.run(world.event(finding="f"), store="ready")
     for _time in range(3):
