@@ -107,7 +107,7 @@ class Host:
         return spool._seconds(self.events[one]["time"])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(step, min_size=1, max_size=12),
     st.sampled_from(["first", "all"]),
