@@ -23,7 +23,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
@@ -33,7 +33,7 @@ from .findings import Finding, Scan, found
 from .rules import RULES, SEVERITIES
 
 FORMAT = 1
-MOST_KNOWN = 1000
+MOST_KNOWN = 500
 """Findings of one severity that are remembered: a flood of lesser ones never pushes out a critical one."""
 MOST_PENDING = 10_000
 """Events that wait for a log which cannot be written; with more, findings wait to become events."""
@@ -42,8 +42,8 @@ MOST_DAMAGED = 5
 HAPPENED = frozenset({"log.tampered", "memory.damaged"})
 """Rules that tell what once happened: that it does not happen again does not undo it."""
 
-_HEAD = b'{"sha256":"%s","memory":'
-_TAIL = b"}\n"
+_HEAD = b'{"memory":'
+_TAIL = b',"sha256":"%s"}\n'
 
 Event = dict[str, Any]
 
@@ -106,20 +106,20 @@ class Memory:
             raise DetectionError(f"Cannot read {path}: {explain(error)}. Run this as root.") from error
         except OSError as error:
             return cls(damage=explain(error))
-        head = _HEAD % hashlib.sha256(data[len(_HEAD) + 62 : -len(_TAIL)]).hexdigest().encode()
-        if not data.startswith(head) or not data.endswith(_TAIL):
+        end = len(data) - len(_TAIL % bytes(64))
+        digest = hashlib.sha256(memoryview(data)[len(_HEAD) : max(end, 0)])
+        if not data.startswith(_HEAD) or data[end:] != _TAIL % digest.hexdigest().encode():
             return cls(damage="its checksum does not match")
-        content = json.loads(data)["memory"]
-        if content.get("format") != FORMAT:
-            return cls(damage=f"it has the format {content.get('format')!r:.20}, and this version reads {FORMAT}")
         try:
-            return cls._of(content)
-        except (KeyError, TypeError, AttributeError) as error:
-            # Somebody has written it who knows how to make the checksum.
-            return cls(damage=f"it lacks what belongs there, {type(error).__name__} {error}")
+            return cls._of(json.loads(data)["memory"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            # Another version has written it, or somebody who knows how to make the checksum.
+            return cls(damage=f"it does not hold what belongs there, {type(error).__name__}: {error}")
 
     @classmethod
     def _of(cls, content: Mapping[str, Any]) -> Memory:
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, this version reads {FORMAT}")
         memory = cls()
         memory.known = {name: _known(row) for name, row in content["known"].items()}
         memory.scans = content["scans"]
@@ -132,19 +132,13 @@ class Memory:
         dest = Path(path)
         if self.damage:
             _keep(dest)
-        known = {name: {**one._asdict(), "finding": one.finding._asdict()} for name, one in self.known.items()}
-        content = {
-            "format": FORMAT,
-            "scans": self.scans,
-            "known": known,
-            "pending": self.pending,
-            "delivery": self.delivery,
-            "last_run": self.last_run,
-            "log": self.log,
-        }
-        body = json.dumps(content, separators=(",", ":")).encode()
+        digest = hashlib.sha256()
         with new_file(dest) as file:
-            file.write(_HEAD % hashlib.sha256(body).hexdigest().encode() + body + _TAIL)
+            file.write(_HEAD)
+            for piece in self._pieces():
+                digest.update(piece)
+                file.write(piece)
+            file.write(_TAIL % digest.hexdigest().encode())
         self.damage = ""
 
     def update(self, scans: Mapping[str, Scan], now: float, host: str, reminder: float) -> list[Event]:
@@ -188,6 +182,24 @@ class Memory:
         """
         order = sorted(self.known.values(), key=lambda one: (-SEVERITIES.index(one.finding.severity), -one.first_seen))
         return [{"state": one.state, **_fields(one)} for one in order]
+
+    def _pieces(self) -> Iterator[bytes]:
+        """The content as JSON, piece by piece: whole, with thousands of findings, it would take memory many times."""
+        small = {
+            "format": FORMAT,
+            "scans": self.scans,
+            "delivery": self.delivery,
+            "last_run": self.last_run,
+            "log": self.log,
+        }
+        yield _json(small)[:-1] + b',"pending":['
+        for number, event in enumerate(self.pending):
+            yield (b"," if number else b"") + _json(event)
+        yield b'],"known":{'
+        for number, (name, one) in enumerate(self.known.items()):
+            row = {**one._asdict(), "finding": one.finding._asdict()}
+            yield (b'%s"%s":' % (b"," if number else b"", name.encode())) + _json(row)
+        yield b"}}"
 
     def _seen(self, scans: Mapping[str, Scan]) -> tuple[dict[str, tuple[str, Finding]], dict[str, bool]]:
         """What was found, most severe first, with its scanner; and of each scanner whether it looked everywhere.
@@ -306,6 +318,10 @@ def _event(state: str, known: Known, second: int, host: str) -> Event:
     which = [host, known.finding.fingerprint, known.episode, state, known.reminders if state == "reminded" else 0]
     number = hashlib.sha256(json.dumps(which).encode()).hexdigest()[:32]
     return {"id": number, "time": utc(second), "state": state, "host": host, **_fields(known)}
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _known(row: Mapping[str, Any]) -> Known:

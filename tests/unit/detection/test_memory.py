@@ -327,7 +327,10 @@ class TestFile:
         wrong.known = {"a": module.Known("x", "1.1", 1, 1, 1, 0, False, "new", one("a"))}
         monkeypatch.setattr(module.Known, "_asdict", lambda _self: {"odd": 1})
         wrong.save(path)
-        assert "lacks" in Memory.load(path).damage
+        assert "TypeError" in Memory.load(path).damage
+        monkeypatch.setattr(Memory, "_pieces", lambda _self: [b"[no JSON"])
+        wrong.save(path)
+        assert "JSONDecodeError" in Memory.load(path).damage
 
     def test_killed_before_it_is_replaced_the_damage_is_told_by_the_next_run(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
