@@ -39,7 +39,7 @@ def read(reader: Reader) -> Accounts:
     accounts = parse(reader.text(seen, PASSWD))
     if seen.unseen:
         # Whose homes there are is not known then, and no file in one of them is gone.
-        seen.unseen.append("/")
+        seen.unseen.add("/")
     homes: dict[str, None] = {}
     for path in dict.fromkeys(["/root", *(account.home for account in accounts), *_in_home(reader, seen)]):
         if len(homes) >= MOST_HOMES:

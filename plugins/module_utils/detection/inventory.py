@@ -27,6 +27,8 @@ MOST_HASHED = 256 * 2**20
 """Bytes that are hashed in one run: a user can have thousands of links to one big file."""
 MOST_ENTRIES = 20_000
 """Entries of one folder that are looked at."""
+MOST_LISTED = 100_000
+"""Entries of all folders in one run; the last one is finished."""
 MOST_LINKS = 40
 """Symbolic links on the way to one file, as in Linux (path_resolution(7))."""
 
@@ -42,10 +44,9 @@ _KINDS = {
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESRCH)
 """What says that there is nothing to read at a path, for whoever asks."""
 
-_NETWORK = frozenset(
-    ("9p afs autofs beegfs ceph cifs coda glusterfs gpfs lustre ncpfs nfs nfs4 orangefs smb3 smbfs sshfs").split()
-)
-"""Types of file systems whose server may be dead. FUSE's (fuse, fuse.sshfs …) count as well: a user may be the server."""
+_NETWORK = frozenset(("9p", "afs", "autofs", "beegfs", "ceph", "cifs", "coda", "glusterfs", "gpfs", "lustre", "ncpfs"))
+_NETWORK |= {"nfs", "nfs4", "orangefs", "smb3", "smbfs"}
+"""File systems whose server may be dead; those of FUSE (fuse, fuse.sshfs …) count as well: a user may be the server."""
 
 Result = TypeVar("Result")
 
@@ -115,12 +116,20 @@ def merge(*parts: Inventory) -> Inventory:
     return whole
 
 
-class _Skipped(OSError):
+class _SkippedError(OSError):
     """A path lies where this scan is told not to look, or on a network file system (`place`, `kind`)."""
 
     def __init__(self, place: str, kind: str) -> None:
         super().__init__(f"{place} is not looked into")
         self.place, self.kind = place, kind
+
+
+class _TooMuchError(OSError):
+    """A bound of the whole run is reached; `sentence` says which."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
 
 
 class Reader:
@@ -137,6 +146,7 @@ class Reader:
         self._targets: dict[str, str] = {}
         self._real: dict[str, str] = {}
         self._budget = MOST_HASHED
+        self._listed = 0
         self._results: dict[Callable[[Reader], Any], Any] = {}
 
     def once(self, work: Callable[[Reader], Result]) -> Result:
@@ -183,7 +193,7 @@ class Reader:
         """Where a link leads, "" for what is no link."""
         kind = self._closed.get(path)
         if kind is not None:
-            raise _Skipped(path, kind)
+            raise _SkippedError(path, kind)
         try:
             target = os.readlink(self.root + path)
         except OSError as error:
@@ -244,7 +254,10 @@ class Reader:
                     return "", []
                 visited.add(place)
             with os.scandir(self.root + place) as listing:
+                if self._listed > MOST_LISTED:
+                    raise _TooMuchError(f"There are more than {MOST_LISTED} entries; the rest was not looked at.")
                 entries = list(islice(listing, MOST_ENTRIES + 1))
+                self._listed += len(entries)
         except OSError as error:
             self.failed(into, path, error)
             return "", []
@@ -268,23 +281,23 @@ class Reader:
         finally:
             os.close(handle)
 
-    def text(self, into: Inventory, path: str) -> str:
-        """A file's text, at most HASHED bytes of it, "" if there is none or it cannot be read."""
+    def text(self, into: Inventory, path: str, limit: int = HASHED) -> str:
+        """The beginning of a file's text, "" if there is none or it cannot be read."""
         try:
-            return os.fsdecode(self.content(path))
+            return os.fsdecode(self.content(path, limit))
         except OSError as error:
             self.failed(into, path, error)
             return ""
 
     def failed(self, into: Inventory, path: str, error: OSError) -> None:
         """Notes what was in the way, unless it is that nothing is there."""
-        if isinstance(error, _Skipped):
+        if isinstance(error, _SkippedError):
             if error.kind:
                 sentence = f"{error.place} was not looked into: it is a network or FUSE file system ({error.kind})."
                 into.add_blind(error.place, sentence)
             into.unseen.update((error.place, path))
-        elif error.errno == errno.EFBIG:
-            into.add_blind(path, f"There are more than {MOST_HASHED} bytes to be hashed; the rest was not looked at.")
+        elif isinstance(error, _TooMuchError):
+            into.add_blind(path, error.sentence)
         elif error.errno not in _ABSENT:
             into.add_blind(path, f"{path} cannot be read: {error.strerror or error}.")
 
@@ -292,7 +305,7 @@ class Reader:
         """What is at a path that is real but for its last name. Raises OSError."""
         kind_of_mount = self._closed.get(path)
         if kind_of_mount is not None:
-            raise _Skipped(path, kind_of_mount)
+            raise _SkippedError(path, kind_of_mount)
         full = self.root + path
         status = os.lstat(full)
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
@@ -312,7 +325,6 @@ class Reader:
                     raise
         return _plain(rule, "link", status)._replace(note=target)
 
-
     def _file(self, path: str, rule: str) -> Item:
         handle = os.open(self.root + path, _FLAGS)
         try:
@@ -325,7 +337,7 @@ class Reader:
             os.close(handle)
         self._budget -= length
         if self._budget <= 0:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+            raise _TooMuchError(f"There are more than {MOST_HASHED} bytes to hash; the rest was not looked at.")
         note = f"{status.st_size} bytes, the first {HASHED} hashed" if length == HASHED < status.st_size else ""
         return Item(rule, "file", digest, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), note)
 

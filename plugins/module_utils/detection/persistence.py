@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from . import accounts, units

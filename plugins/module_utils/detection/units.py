@@ -41,6 +41,9 @@ USER = (
 OF_A_HOME = (".config/systemd/user", ".local/share/systemd/user")
 OF_A_SESSION = ("systemd/transient", "systemd/user")
 
+_LARGEST_TIMER = 64 * 2**10
+"""Bytes in which the name of the unit is looked for that a timer starts; it decides on the rule alone."""
+
 _TRANSIENT = re.compile(r"/run/(?:user/[^/]+/)?systemd/transient(?:/|\Z)")
 
 _SUFFIX = re.compile(r"\.(?:service|socket|path|timer|mount|automount|target|slice|swap|device|scope)\Z")
@@ -108,7 +111,7 @@ def _started(reader: Reader, into: Inventory, found: list[_Found]) -> set[str]:
             continue
         started.add(f"{one.unit[: -len('.timer')]}.service")
         if one.follow:
-            started.update(_UNIT.findall(reader.text(into, f"{one.place}/{one.entry.name}")))
+            started.update(_UNIT.findall(reader.text(into, f"{one.place}/{one.entry.name}", _LARGEST_TIMER)))
     return started | {_template(name) for name in started}
 
 
