@@ -48,12 +48,17 @@ def _at(text: str) -> list[str]:
 
 
 def _keys(text: str) -> list[str]:
-    """Type, fingerprint as `ssh-keygen -l` has it, and comment of each key; no options: they may hold a secret."""
+    """Type, fingerprint as `ssh-keygen -l` has it, and comment of each key; no options: they may hold a secret.
+
+    Of sshd_config what it says of keys.
+    """
     told = []
     for line in text.split("\n"):
         words = line.split()
         if line.startswith("#"):
             continue
+        if words and words[0].lower().startswith("authorizedkeys"):
+            told.append(line.strip())
         for position, word in enumerate(words[:-1]):
             if _KEY_TYPE.match(word):
                 try:
