@@ -37,7 +37,6 @@ ENABLED = {
 LARGEST = 64 * 2**20
 """Bytes of the largest file of dpkg that is read."""
 
-_NEVER_ADDED = ("persistence.setuid",)
 _NEVER = ("persistence.ld_preload", "persistence.uid0")
 _PLACES = ("/etc/", "/usr/", "/lib", "/bin/", "/sbin/")
 _MERGED = ("/usr/bin/", "/usr/sbin/", "/usr/lib")
@@ -83,7 +82,7 @@ def _wanted(reader: Reader, change: Change) -> Optional[_Wanted]:
         return _content_of(reader, change.path, None)
     if after.kind != "file" or after.note:
         return None
-    if added and (after.rule in _NEVER_ADDED or after.uid or after.gid or after.mode & 0o7022):
+    if added and (after.uid or after.gid or after.mode & 0o7022):
         return None
     if not added and change.what != ("content",):
         return None

@@ -65,6 +65,20 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str, path: Path, code: int) ->
     monkeypatch.setattr(os, name, refusing)
 
 
+def swap_after_the_look(monkeypatch: pytest.MonkeyPatch, path: Path, make: Callable[[Path], None]) -> None:
+    """Puts something else in the place of a file, right after it was looked at."""
+    real = os.lstat
+
+    def swap(given: Any, **more: Any) -> os.stat_result:
+        status = real(given, **more)
+        if given == str(path):
+            path.unlink()
+            make(path)
+        return status
+
+    monkeypatch.setattr(os, "lstat", swap)
+
+
 @pytest.mark.parametrize("size", [0, 1, 5000, inventory._CHUNK - 1, inventory._CHUNK, inventory._CHUNK + 1, 300_000])
 def test_a_file_is_its_content_owner_and_mode(tree: Tree, size: int) -> None:
     tree.file("/etc/x", b"x" * size, 0o4750)
@@ -121,18 +135,19 @@ def test_what_becomes_a_fifo_between_the_look_and_the_opening_is_not_waited_for(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tree.file("/etc/x", "text")
-    real = os.lstat
-
-    def swap(given: Any, **more: Any) -> os.stat_result:
-        status = real(given, **more)
-        if given == str(path):
-            path.unlink()
-            os.mkfifo(path)
-        return status
-
-    monkeypatch.setattr(os, "lstat", swap)
+    swap_after_the_look(monkeypatch, path, os.mkfifo)
     item = look(tree, "/etc/x")
     assert (item.kind, item.sha256) == ("fifo", "")
+
+
+def test_what_becomes_a_link_between_the_look_and_the_opening_is_not_followed(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tree.file("/etc/x", "text")
+    swap_after_the_look(monkeypatch, path, lambda path: path.symlink_to("passwd"))
+    into = empty()
+    tree.reader().file(into, "/etc/x", RULE)
+    assert into == empty()
 
 
 def test_a_link_is_its_target_and_what_stands_there(tree: Tree) -> None:

@@ -9,11 +9,12 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection import packages
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.baseline import Change, changes
-from ansible_collections.custodes.security_dr.plugins.module_utils.detection.inventory import Item
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection.inventory import Item, Reader
 from unit.detection.tree import Tree
 
 UNIT = "/usr/lib/systemd/system/cron.service"
@@ -92,8 +93,9 @@ def test_a_changed_content_is_explained_and_with_a_changed_owner_or_mode_it_is_n
     now = seen(tree, UNIT)
     before = {UNIT: now[UNIT]._replace(sha256="0" * 64)}
     assert explained(tree, changes(before, now)) == {UNIT: "cron"}
-    for other in ({"mode": 0o600}, {"uid": 5}, {"kind": "link"}):
-        assert explained(tree, changes({UNIT: before[UNIT]._replace(**other)}, now)) == {}
+    was = before[UNIT]
+    for other in (was._replace(mode=0o600), was._replace(uid=5), was._replace(kind="link")):
+        assert explained(tree, changes({UNIT: other}, now)) == {}
 
 
 def test_a_packages_program_that_becomes_setuid_is_not_explained(tree: Tree) -> None:
@@ -105,7 +107,7 @@ def test_a_packages_program_that_becomes_setuid_is_not_explained(tree: Tree) -> 
 
 
 @pytest.mark.parametrize("wrong", [{"mode": 0o666}, {"mode": 0o4644}, {"uid": 1000}, {"gid": 5}])
-def test_what_is_added_with_an_owner_or_mode_of_its_own_is_not_explained(tree: Tree, wrong: dict[str, int]) -> None:
+def test_what_is_added_with_an_owner_or_mode_of_its_own_is_not_explained(tree: Tree, wrong: dict[str, Any]) -> None:
     (change,) = added(tree, UNIT)
     assert change.after is not None
     assert explained(tree, [change._replace(after=change.after._replace(**wrong))]) == {}
@@ -117,6 +119,13 @@ def test_another_content_is_not_explained(tree: Tree, path: str) -> None:
     tree.file(path, "evil")
     assert explained(tree, told) == {}, "what is there is no longer what the scan has seen"
     assert explained(tree, added(tree, path)) == {}
+
+
+def test_what_the_scan_has_seen_is_explained_and_not_what_came_after(tree: Tree) -> None:
+    tree.file(UNIT, "evil")
+    told = added(tree, UNIT)
+    tree.file(UNIT, "unit")
+    assert explained(tree, told) == {}
 
 
 def test_a_deletion_is_not_explained(tree: Tree) -> None:
@@ -154,9 +163,14 @@ def test_places_that_no_package_fills_are_not_looked_up(tree: Tree, monkeypatch:
 def test_the_package_that_was_installed_last_is_asked_first(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     for age, name in enumerate(("cron", "other:amd64")):
         os.utime(tree.at(f"{packages.INFO}/{name}.md5sums"), (10**9 - age, 10**9 - age))
-    asked = []
+    asked: list[str] = []
     real = packages._read
-    monkeypatch.setattr(packages, "_read", lambda reader, path: asked.append(path) or real(reader, path))
+
+    def read(reader: Reader, path: str) -> bytes:
+        asked.append(path)
+        return real(reader, path)
+
+    monkeypatch.setattr(packages, "_read", read)
     assert explained(tree, added(tree, UNIT)) == {UNIT: "cron"}
     assert asked == [f"{packages.INFO}/cron.md5sums"]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection import accounts, persistence
@@ -176,6 +177,13 @@ def test_a_home_of_a_user_may_be_anything(tree: Tree) -> None:
 def test_the_options_are_strict() -> None:
     assert Options.from_config(None) == Options()
     assert Options.from_config({"setuid_folders": ["/opt"], "skip_folders": ["/nfs"]}) == Options(("/opt",), ("/nfs",))
-    for wrong in ({"other": []}, {"setuid_folders": "/opt"}, {"skip_folders": ["opt"]}, {"skip_folders": [1]}, []):
+    wrongs: list[Any] = [
+        {"other": []},
+        {"setuid_folders": "/opt"},
+        {"skip_folders": ["opt"]},
+        {"skip_folders": [1]},
+        [],
+    ]
+    for wrong in wrongs:
         with pytest.raises(DetectionError, match="persistence"):
             Options.from_config(wrong)

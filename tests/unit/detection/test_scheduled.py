@@ -110,6 +110,7 @@ def test_drop_ins_and_the_links_that_enable_belong_to_their_unit(tree: Tree) -> 
     timer(tree, "/usr/lib/systemd/system", "a@")
     tree.file("/etc/systemd/system/a@.timer.d/more.conf", "[Timer]\nUnit=b.service\n")
     tree.file("/etc/systemd/system/a@one.service.d/more.conf")
+    tree.file("/etc/systemd/system/a@two.service.d/more.conf")
     tree.file("/etc/systemd/system/b.service.d/more.conf")
     tree.file("/etc/systemd/system/b.service.d/more.conf.bak")
     tree.file("/etc/systemd/system/ssh.service.d/more.conf")
@@ -120,6 +121,7 @@ def test_drop_ins_and_the_links_that_enable_belong_to_their_unit(tree: Tree) -> 
         "/usr/lib/systemd/system/a@.service",
         "/etc/systemd/system/a@.timer.d/more.conf",
         "/etc/systemd/system/a@one.service.d/more.conf",
+        "/etc/systemd/system/a@two.service.d/more.conf",
         "/etc/systemd/system/b.service.d/more.conf",
         "/etc/systemd/system/timers.target.wants/a@one.timer",
     }
