@@ -39,10 +39,10 @@ def main(
         about = (command.__doc__ or "").strip()
         one = commands.add_parser(command.name, help=about, description=about)
         command.options(one)
-        one.set_defaults(run=command.run)
+        one.set_defaults(start=command.run)
     options = parser.parse_args(argv)
     try:
-        return int(options.run(options, os.environ if environ is None else environ, out or sys.stdout))
+        return int(options.start(options, os.environ if environ is None else environ, out or sys.stdout))
     except ConfigError as error:
         (err or sys.stderr).write(f"custodes {options.command}: {error}\n")
         return UNUSABLE

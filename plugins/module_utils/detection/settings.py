@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import datetime
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -78,8 +78,8 @@ class Settings(NamedTuple):
         for name in ("state_directory", "log_directory", "metrics_file"):
             if given[name] is not None and not given[name].startswith("/"):
                 raise DetectionError(f"The configuration's {name} has to be a full path, and is {given[name]!r:.80}.")
-        today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
-        allow, expired = allowlist.read(given["allow"], "allow", allowlist.GENERAL, today)
+        today = time.strftime("%Y-%m-%d", time.gmtime(now))
+        allow, expired = allowlist.general(given["allow"], today)
         heard = listeners.Options.from_config(given["listeners"], today)
         return cls(
             Path(given["state_directory"]),
