@@ -50,7 +50,7 @@ _MANY = """
 import datetime, resource, sys
 sys.path.insert(0, sys.argv[1])
 from custodes.detection import listeners, processes, procfs
-today = datetime.date.today()
+today = datetime.date.today().isoformat()
 proc = procfs.Proc(sys.argv[2])
 found = [
     processes.scan(proc, processes.Options.from_config({})),
@@ -173,9 +173,12 @@ def make_proc(proc: Path) -> None:
         (net / name).write_text(head)
     (proc / "stat").write_text("btime 1700000000\n")
     (proc / "uptime").write_text("100000.00 200000.00\n")
-    first = 1000
+    ports = proc / "sys" / "net" / "ipv4"
+    ports.mkdir(parents=True)
+    (ports / "ip_local_port_range").write_text("32768\t60999\n")
+    (proc / "self").symlink_to("1")
     for number in range(MANY_PROCESSES):
-        pid = first + number
+        pid = 1 + number
         folder = proc / str(pid)
         (folder / "fd").mkdir(parents=True)
         (folder / "ns").mkdir()
@@ -186,6 +189,7 @@ def make_proc(proc: Path) -> None:
         (folder / "comm").write_text(f"{name}\n")
         (folder / "cmdline").write_bytes(f"/usr/sbin/{name}\0--number\0{number}\0".encode())
         (folder / "status").write_text(f"Name:\t{name}\nState:\tS\nPid:\t{pid}\nPPid:\t1\nUid:\t0\t0\t0\t0\n")
+        (folder / "mountinfo").write_text("22 1 0:20 / /proc rw,nosuid - proc proc rw\n")
         (folder / "cgroup").write_text(f"0::/system.slice/{name}.service\n")
         for link, target in (("exe", f"/usr/sbin/{name}"), ("cwd", "/"), ("root", "/")):
             (folder / link).symlink_to(target)
