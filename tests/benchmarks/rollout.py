@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,9 @@ RATIO_GOAL = 0.5
 GROWTH_GOAL = 1.2
 """What a host may cost in the largest fleet, over what one costs in the smallest."""
 SPARE_MIB = 1024
+INOTIFY_EACH = 8
+"""Instances that the init of one host, and its services, have open; 7 were counted."""
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 _PR_SET_CHILD_SUBREAPER = 36
 _CLEAN = """
 systemctl disable --now degraded-detection.timer || true
@@ -213,6 +216,28 @@ def available_mib() -> int:
     return int(line.split()[1]) // 1024
 
 
+@contextlib.contextmanager
+def room_for(hosts: int) -> Iterator[None]:
+    """Raise a limit of this machine while it lasts: by default, no more than 20 systemds find it enough.
+
+    Raises LabError where that takes another user.
+    """
+    before, needed = int(_INOTIFY.read_text()), 128 + INOTIFY_EACH * hosts
+    if before >= needed:
+        yield
+        return
+    line = f"sysctl fs.inotify.max_user_instances={needed}"
+    try:
+        _INOTIFY.write_text(str(needed))
+    except OSError as error:
+        raise LabError(f"{hosts} hosts need more of this machine's kernel: sudo {line}") from error
+    print(f"until the end: {line} (it was {before})", flush=True)
+    try:
+        yield
+    finally:
+        _INOTIFY.write_text(str(before))
+
+
 def measure(hosts: Hosts, folder: Path, sides: Sequence[Side], fleets: Sequence[int]) -> dict[tuple[str, int], Rollout]:
     """Each side over each fleet, twice: a first run on clean hosts, and a second one. Prints a line for each.
 
@@ -276,7 +301,8 @@ def main() -> int:
         sides = [ours()] if options.only != "plain" else []
         sides += [plain(folder)] if options.only != "ours" else []
         left = available_mib()
-        with Hosts(folder / "hosts", [f"host-{number}" for number in range(1, fleets[-1] + 1)]) as hosts:
+        names = [f"host-{number}" for number in range(1, fleets[-1] + 1)]
+        with room_for(fleets[-1]), Hosts(folder / "hosts", names) as hosts:
             used = left - available_mib()
             print(f"{fleets[-1]} hosts take {used} MiB, {used / fleets[-1]:.0f} MiB each", flush=True)
             first = measure(hosts, folder, sides, fleets)
