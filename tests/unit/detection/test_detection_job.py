@@ -25,11 +25,15 @@ class Host:
 
     def __init__(self, folder: Path, **config: Any) -> None:
         self.root = folder / "root"
-        for path in ("etc/cron.d", "proc/net", "proc/sys/net/ipv4"):
+        for path in ("etc/cron.d", "proc/1", "proc/self", "proc/net", "proc/sys/net/ipv4"):
             (self.root / path).mkdir(parents=True)
         (self.root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
         (self.root / "etc/cron.d/backup").write_text("0 3 * * * root backup\n")
         (self.root / "proc/sys/net/ipv4/ip_local_port_range").write_text("32768\t60999\n")
+        (self.root / "proc/self/mountinfo").write_text("")
+        (self.root / "proc/1/stat").write_text(f"1 (init) S 0 {' '.join(['0'] * 48)}\n")
+        (self.root / "proc/1/cmdline").write_bytes(b"/sbin/init\0")
+        (self.root / "proc/1/exe").symlink_to("/usr/sbin/init")
         for name in ("tcp", "tcp6", "udp", "udp6"):
             (self.root / "proc/net" / name).write_text("  sl  local_address\n")
         self.config = {
