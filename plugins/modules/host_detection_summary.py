@@ -58,7 +58,7 @@ table:
   type: list
   elements: str
   sample: ["HOST   STATE    VERSION  BASELINE  CRITICAL  HIGH  MEDIUM  LOW  INFO  BLIND"]
-failed:
+reasons:
   description: Of this batch the hosts that failed or could not be reached, and the first line of the reason.
   returned: always
   type: dict

@@ -73,7 +73,7 @@ def add(folder: Path, batch: Batch, now: datetime, *, write: bool = True) -> dic
         except StoreError as error:
             lines += ["", f"This is not on file. {error}"]
     failed = {host: one["reason"] for host, one in of_batch.items() if one["state"] in _TROUBLE}
-    return {"table": lines, "failed": failed}
+    return {"table": lines, "reasons": failed}
 
 
 def table(hosts: Mapping[str, Mapping[str, Any]], waiting: Sequence[str]) -> list[str]:
