@@ -23,7 +23,7 @@ _OPTION = re.compile(
 )
 _NAMED = re.compile(rf"""(?i)({_CONFIDENTIAL}[\w.-]{{0,40}}["']?\s{{0,3}}[=:]\s{{0,3}}){_VALUE}""")
 _FOLLOWED = re.compile(rf"(?i)(-{_CONFIDENTIAL}[\w.-]{{0,40}}\s{{1,3}}|(?<!\S)--?pass[=:\s]){_VALUE}")
-_GLUED = re.compile(r"((?<!\S)-p)(?!ools?\b|orts?\b|id\b|idfile\b|ath\b|refix\b|rofile\b)[^\s=/-][^\s]*")
+_GLUED = re.compile(r"((?<!\S)-p)(?!(?:ools?|orts?|id|idfile|ath|refix|rofile|ass)\b)[^\s=/-][^\s]*")
 _IN_URL = re.compile(r"(?i)\b([a-z][\w+.-]{0,30}://[^\s/@:]*):[^\s/@]+@")
 _ALONE_IN_URL = re.compile(r"(?i)\b(https?://)[^\s/@:]+(?=@)")
 
