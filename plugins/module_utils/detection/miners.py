@@ -48,7 +48,8 @@ POOLS = (
 """Domains of pools."""
 # fmt: on
 
-_ALGORITHMS = re.compile(
+# Compiled when they are first needed, which on most hosts is never.
+_ALGORITHMS = (
     r"(?:rx/\w+|random(?:x|wow|arq|sfx|keva|epic|xl|yada)\w*|cn(?:-\w+)?/[\w-]+|cryptonight[\w/-]*|ghostrider|argon2/"
     r"(?:chukwa\w*|ninja|wrkz)|astrobwt\w*|ethash|etchash|kawpow|progpow\w*|firopow|autolykos2?|kheavyhash|verushash|"
     r"equihash[\w/]*|beamhash\w*|cuck(?:oo|aroo|atoo)\w*|lyra2\w+|x1[1-9][a-z]*|x2[125][a-z]*|yescryptr\d+|"
@@ -70,17 +71,13 @@ _COINS = frozenset((
     "kas", "kaspa", "arq", "arqma", "sal", "salvium",
 ))
 # fmt: on
-_URL = re.compile(
+_URL = (
     r"(?:stratum\d?s?(?:\+[a-z0-9]+)*|ethproxy(?:\+\w+)?|ethstratum\w*(?:\+\w+)?|daemon\+https?)://[^\s/*]{0,300}[\w\]]"
 )
-_HOST = re.compile(
-    r"(?:([a-z][a-z0-9+]{0,20})://)?(?:[^\s@/]{1,300}@)?([a-z0-9][a-z0-9.-]{2,252})(?::(\d{1,5}))?(?:/\S{0,300})?"
-)
+_HOST = r"(?:([a-z][a-z0-9+]{0,20})://)?(?:[^\s@/]{1,300}@)?([a-z0-9][a-z0-9.-]{2,252})(?::(\d{1,5}))?(?:/\S{0,300})?"
 _WEB = (None, "http", "https", "ssh", "git", "ftp")
-_MONERO = re.compile(r"[48][1-9A-HJ-NP-Za-km-z]{94}(?:[1-9A-HJ-NP-Za-km-z]{11})?(?:[.+/:].*)?")
-_ADDRESS = re.compile(
-    r"(?:[a-z]{2,8}:)?(?:0x[0-9a-fA-F]{40}|bc1[0-9a-z]{25,60}|[13][1-9A-HJ-NP-Za-km-z]{25,34})(?:[.+/:].*)?"
-)
+_MONERO = r"[48][1-9A-HJ-NP-Za-km-z]{94}(?:[1-9A-HJ-NP-Za-km-z]{11})?(?:[.+/:].*)?"
+_ADDRESS = r"(?:[a-z]{2,8}:)?(?:0x[0-9a-fA-F]{40}|bc1[0-9a-z]{25,60}|[13][1-9A-HJ-NP-Za-km-z]{25,34})(?:[.+/:].*)?"
 # What holds none of these is no miner's command line. Both start with one plain byte, which makes them fast.
 _WORTH_A_LOOK = re.compile(
     rb"-(?:-(?:donate-|nicehash|rig-id|randomx|cpu-|huge-pages-jit|argon2-impl|health-print|pause-on|self-select|coin|algo|"
@@ -147,17 +144,17 @@ class Arguments:
         return None
 
     def _certain(self, option: str, value: str) -> bool:
-        if option in _FLAGS or (option in _WALLET and _MONERO.fullmatch(value)):
+        if option in _FLAGS or (option in _WALLET and re.fullmatch(_MONERO, value)):
             return True
         low = value.lower()
-        if option in _ALGORITHM and _ALGORITHMS.fullmatch(low):
+        if option in _ALGORITHM and re.fullmatch(_ALGORITHMS, low):
             return True
-        if "://" in low and _URL.match(low):
+        if "://" in low and re.match(_URL, low):
             return True
         return ("." in low or ":" in low) and self._pool(option, low)
 
     def _pool(self, option: str, value: str) -> bool:
-        match = _HOST.fullmatch(value)
+        match = re.fullmatch(_HOST, value)
         if not match:
             return False
         scheme, host, port = match.groups()
@@ -186,8 +183,8 @@ def _options(command: bytes) -> Iterator[tuple[str, str, str]]:
 def _hint(option: str, value: str) -> str:
     if option == "--coin" and value.lower() in _COINS:
         return "coin"
-    if option in _WALLET and _ADDRESS.fullmatch(value):
+    if option in _WALLET and re.fullmatch(_ADDRESS, value):
         return "wallet"
-    if option in _SERVER and _HOST.fullmatch(value.lower()) and re.search(r":\d{1,5}$", value):
+    if option in _SERVER and re.fullmatch(_HOST, value.lower()) and re.search(r":\d{1,5}$", value):
         return "server"
     return ""
