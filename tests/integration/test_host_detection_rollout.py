@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roll-out as Ansible runs it, with its batches; the one task on a host is played by an action that needs no host."""
+"""The roll-out as Ansible runs it, with its batches; an action that needs no host plays the one task."""
 
 from __future__ import annotations
 

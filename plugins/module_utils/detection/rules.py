@@ -58,4 +58,6 @@ RULES = {
     "delivery.rejected": Rule("medium", "", "Mend that webhook's URL or token; what it refused is in alerts.log."),
     "delivery.dropped": Rule("medium", "", "They are in alerts.log; see why no webhook took them."),
     "memory.damaged": Rule("medium", "T1565.001", "Known findings are told anew. See what damaged the file."),
+    "memory.full": Rule("high", "T1562.006", "Look at the host itself: somebody may be hiding one thing among many."),
+    "log.tampered": Rule("high", "T1070.002", "If no administrator did it, trust the copy in the log store, not this."),
 }
