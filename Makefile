@@ -25,11 +25,11 @@ lint: setup ## ruff, mypy --strict, ansible-lint (production), changelog fragmen
 sanity: setup ## ansible-test sanity, zero ignores
 	@$(LAYERS) sanity
 
-integration: setup ## real servers on loopback (the first run builds Vault: 5 to 9 minutes)
-	@$(LAYERS) vault integration
+integration: setup ## real servers on loopback (the first run builds Vault and Loki: 8 to 14 minutes)
+	@$(LAYERS) vault loki integration
 
 molecule: setup ## roles and playbooks on hosts with systemd: containers of this machine, which takes root or sudo
-	@$(LAYERS) vault molecule
+	@$(LAYERS) vault loki molecule
 
 bench: setup ## side by side with what a user would do without us (needs Vault as well)
 	@$(LAYERS) vault bench

@@ -55,6 +55,11 @@ def _lint() -> list[Command]:
     ]
 
 
+def _molecule() -> list[Command]:
+    found = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+    return [[PYTHON, "-m", "lab.molecule", "test", name] for name in found]
+
+
 def _benchmarks() -> list[Command]:
     found = sorted(path.stem for path in (TESTS / "benchmarks").glob("[!_]*.py"))
     return [[PYTHON, "-m", f"benchmarks.{name}"] for name in found]
@@ -65,19 +70,20 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "lint": _lint,
     "sanity": lambda: [[PYTHON, "-m", "tools.sanity"]],
     "vault": lambda: [[PYTHON, "-m", "lab.binaries", "vault"]],
+    "loki": lambda: [[PYTHON, "-m", "lab.binaries", "loki"]],
     # Two at a time: most of it waits for Vault. A file is one worker's, as its fixtures are.
     "integration": lambda: [
         [PYTHON, "-m", "pytest", "--verbose", "--numprocesses=2", "--dist=loadfile", "tests/integration"]
     ],
-    "molecule": lambda: [[PYTHON, "-m", "lab.molecule", "test", "build/molecule"]],
+    "molecule": _molecule,
     "bench": _benchmarks,
 }
 
-NEEDS = {"integration": "vault", "molecule": "vault", "bench": "vault"}
+NEEDS = {"integration": ("vault", "loki"), "molecule": ("vault", "loki"), "bench": ("vault",)}
 
-# The first lane is the longest: a cold build of Vault, then its servers, then hosts with it. The other gives way to it
+# The first lane is the longest: cold builds of Vault and Loki, then servers, then hosts. The other gives way to it
 # (see `POLITE`). Benchmarks are no tests: `make bench` has the machine to itself.
-LANES: list[list[str]] = [["vault", "integration", "molecule"], ["unit", "lint", "sanity"]]
+LANES: list[list[str]] = [["vault", "loki", "integration", "molecule"], ["unit", "lint", "sanity"]]
 POLITE = {"unit", "lint", "sanity"}
 
 
@@ -223,11 +229,10 @@ def run_all(runner: Runner) -> bool:
 
     def lane(layers: list[str]) -> None:
         for layer in layers:
-            needed = NEEDS.get(layer)
-            if needed and outcomes[needed].result != "ok":
-                outcomes[layer] = Outcome(
-                    layer, "not run", output=[f"{needed} is needed and {outcomes[needed].result}\n"]
-                )
+            missing = [needed for needed in NEEDS.get(layer, ()) if outcomes[needed].result != "ok"]
+            if missing:
+                told = [f"{needed} is needed and {outcomes[needed].result}\n" for needed in missing]
+                outcomes[layer] = Outcome(layer, "not run", output=told)
             else:
                 outcomes[layer] = runner.run(layer, marked=True)
 

@@ -13,6 +13,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from .agent.errors import ServiceError
+from .detection.errors import DetectionError
 from .escrow.errors import EscrowError
 from .files import StoreError
 from .quorum.errors import QuorumError
@@ -101,7 +102,16 @@ STORES_SPEC: dict[str, dict[str, Any]] = {
 }
 """Options of every module that keeps or reads snapshots in stores; described in doc_fragments/store.py."""
 
-EXPECTED = (VaultError, SnapshotError, StoreError, RecoveryError, EscrowError, QuorumError, ServiceError)
+EXPECTED = (
+    VaultError,
+    SnapshotError,
+    StoreError,
+    RecoveryError,
+    EscrowError,
+    QuorumError,
+    ServiceError,
+    DetectionError,
+)
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 
 

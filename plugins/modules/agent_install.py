@@ -14,8 +14,9 @@ description:
   - Writes the command line that hosts run unattended, C(custodes snapshot) for instance, as one executable zip file
     (PEP 441). It is the same code as the modules', which Ansible carries to the host with every module; nothing is
     built, downloaded or copied besides.
-  - The same version of the collection gives the same bytes on every host.
-  - The agent runs on Python 3.9 or newer. C(custodes snapshot) needs hvac, boto3 and requests in that Python.
+  - The same version of the collection and of Python gives the same bytes on every host.
+  - The agent runs on Python 3.9 or newer. C(custodes snapshot) needs hvac, boto3 and requests in that Python;
+    C(custodes detect) needs nothing.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
@@ -37,8 +38,13 @@ options:
   interpreter:
     description:
       - Path of the Python that runs it, isolated (C(-I)) from the environment.
+      - By default that of the agent which is there already, else C(/usr/bin/python3).
     type: path
-    default: /opt/custodes/venv/bin/python
+  compiled:
+    description:
+      - Whether it carries the byte code of that Python too, with which it starts faster.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -72,15 +78,17 @@ def main() -> None:
     module = SecurityDrModule(
         {
             "path": {"type": "path", "default": "/usr/local/bin/custodes"},
-            "interpreter": {"type": "path", "default": "/opt/custodes/venv/bin/python"},
+            "interpreter": {"type": "path"},
+            "compiled": {"type": "bool", "default": True},
         },
         vault=False,
     )
 
     def action() -> dict[str, object]:
         path = Path(module.params["path"])
-        wanted = zipapp.build(module.params["interpreter"])
         content, mode = zipapp.installed(path)
+        interpreter = module.params["interpreter"] or zipapp.interpreter_of(content) or "/usr/bin/python3"
+        wanted = zipapp.build(interpreter, compiled=module.params["compiled"])
         changed = content != wanted or mode != zipapp.MODE
         if changed and not module.check_mode:
             zipapp.write(path, wanted)

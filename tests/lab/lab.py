@@ -15,8 +15,10 @@ from pathlib import Path
 from types import TracebackType
 
 from .cloud import Moto
+from .loki import Loki
 from .pki import Authority
 from .postgres import Postgres
+from .receiver import Receiver
 from .vault import VaultCluster
 
 
@@ -62,6 +64,22 @@ class Lab:
         self._stops.append(postgres.stop)
         postgres.start()
         return postgres
+
+    @cached_property
+    def loki(self) -> Loki:
+        """Loki with TLS, started when first asked for."""
+        loki = Loki(self.folder / "loki", self.address, self.authority)
+        self._stops.append(loki.stop)
+        loki.start()
+        return loki
+
+    @cached_property
+    def receiver(self) -> Receiver:
+        """A receiver of webhooks, started when first asked for."""
+        receiver = Receiver(self.address, self.authority.issue("receiver", [self.address, "localhost"]))
+        self._stops.append(receiver.stop)
+        receiver.start()
+        return receiver
 
     def cluster(
         self, name: str = "vault", *, nodes: int = 3, awskms: bool = True, key_id: str | None = None

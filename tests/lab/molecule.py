@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Molecule's create and destroy call: three hosts with systemd, and S3, KMS and PostgreSQL beside them.
+"""What Molecule's create and destroy call: a scenario's hosts with systemd, and the servers beside them.
 
-    python -m lab.molecule up FOLDER      # returns when all is there; FOLDER/inventory.json says how to reach it
-    python -m lab.molecule down FOLDER
-    python -m lab.molecule test FOLDER    # `molecule test`, and nothing is left behind when it is interrupted
+    python -m lab.molecule up SCENARIO      # returns when all is there; build/molecule-SCENARIO/inventory.json says how
+    python -m lab.molecule down SCENARIO    # to reach it
+    python -m lab.molecule test SCENARIO    # `molecule test`, and nothing is left behind when it is interrupted
 
 Between the two a process of its own holds everything, and takes it down when it is told to.
 """
@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,13 +32,30 @@ from .lab import Lab
 from .pki import write_private
 from .processes import LabError, tail, wait_for
 
-_NAMES = ("vault-1", "vault-2", "vault-3")
+_BUILD = Path(__file__).resolve().parents[2] / "build"
 _PROGRAM = "/srv/vault"
 """Where the hosts see the Vault that the lab has built."""
 
+Inventory = dict[str, Any]
 
-def _inventory(hosts: Hosts, lab: Lab, folder: Path) -> dict[str, Any]:
-    """An Ansible inventory: the hosts as the group `vault`, and the backends as variables `lab_…`."""
+
+@dataclass(frozen=True)
+class Scenario:
+    """What one scenario runs on.
+
+    Attributes:
+        names: of the hosts.
+        mounts: gives what every host sees of the controller, and where.
+        inventory: makes an Ansible inventory, its variables named ``lab_…``, and starts the servers that it tells of.
+    """
+
+    names: tuple[str, ...]
+    mounts: Callable[[], Mapping[Path, str]]
+    inventory: Callable[[Hosts, Lab, Path], Inventory]
+
+
+def _vault(hosts: Hosts, lab: Lab, folder: Path) -> Inventory:
+    """The hosts as the group `vault`; S3, KMS and PostgreSQL."""
     backends = {
         "lab_folder": str(folder),
         "lab_vault_program": _PROGRAM,
@@ -60,7 +80,34 @@ def _inventory(hosts: Hosts, lab: Lab, folder: Path) -> dict[str, Any]:
     return {"all": {"vars": backends}, "vault": {"hosts": nodes}}
 
 
-def _hold(folder: Path) -> None:
+def _detection(hosts: Hosts, lab: Lab, folder: Path) -> Inventory:
+    """The hosts as the group `fleet`; Loki, and a receiver of webhooks that also switches Loki on and off."""
+    lab.receiver.switches["loki"] = lab.loki.become
+    servers = {
+        "lab_folder": str(folder),
+        "lab_ca_file": str(lab.authority.ca_file),
+        "lab_log_store": lab.loki.url,
+        "lab_webhooks": lab.receiver.https,
+        "lab_control": f"{lab.receiver.http}/control",
+        "lab_token": secrets.token_urlsafe(24),
+    }
+    return {
+        "all": {"vars": servers},
+        "fleet": {"hosts": {host.name: hosts.connection(host) for host in hosts.hosts}},
+    }
+
+
+SCENARIOS = {
+    "default": Scenario(("vault-1", "vault-2", "vault-3"), lambda: {vault_binary(): _PROGRAM}, _vault),
+    "host_detection": Scenario(("app-1", "app-2"), dict, _detection),
+}
+
+
+def _folder(scenario: str) -> Path:
+    return _BUILD / f"molecule-{scenario}"
+
+
+def _hold(name: str) -> None:
     """Start everything, write the inventory, and wait for SIGTERM."""
     ended = threading.Event()
 
@@ -69,21 +116,23 @@ def _hold(folder: Path) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    with Hosts(folder, _NAMES, {vault_binary(): _PROGRAM}) as hosts, Lab(address=hosts.gateway) as lab:
+    scenario, folder = SCENARIOS[name], _folder(name)
+    with Hosts(folder, scenario.names, scenario.mounts()) as hosts, Lab(address=hosts.gateway) as lab:
         unfinished = folder / "inventory.unfinished"
-        write_private(unfinished, json.dumps(_inventory(hosts, lab, folder), indent=2).encode())
+        write_private(unfinished, json.dumps(scenario.inventory(hosts, lab, folder), indent=2).encode())
         unfinished.rename(folder / "inventory.json")
         ended.wait()
 
 
-def _up(folder: Path) -> None:
+def _up(name: str) -> None:
+    folder = _folder(name)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log_file, inventory = folder / "hosts.log", folder / "inventory.json"
     if inventory.exists():
         raise LabError(f"{folder} has hosts already: end them with `down` first")
     with log_file.open("wb") as log:
         holder = subprocess.Popen(
-            [sys.executable, "-m", "lab.molecule", "hold", str(folder)],
+            [sys.executable, "-m", "lab.molecule", "hold", name],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -96,11 +145,12 @@ def _up(folder: Path) -> None:
             raise LabError(f"The hosts did not start:\n{tail(log_file)}")
         return inventory.exists()
 
-    # The first time Vault and the image are built.
+    # The first time the servers and the image are built.
     wait_for("the hosts are there", there, timeout=1200)
 
 
-def _down(folder: Path) -> None:
+def _down(name: str) -> None:
+    folder = _folder(name)
     pid_file = folder / "pid"
     if pid_file.exists():
         pid = int(pid_file.read_text())
@@ -119,22 +169,23 @@ def _holds(pid: int) -> bool:
         return False
 
 
-def _test(folder: Path) -> None:
+def _test(name: str) -> None:
     try:
-        status = subprocess.run(["molecule", "test"], check=False).returncode
+        status = subprocess.run(["molecule", "test", f"--scenario-name={name}"], check=False).returncode
     finally:
-        _down(folder)
+        _down(name)
     if status != 0:
-        raise LabError(f"molecule test ended with status {status}")
+        raise LabError(f"molecule test of {name} ended with status {status}")
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line; return its exit status."""
-    if len(arguments) != 2 or arguments[0] not in ("up", "down", "hold", "test"):
-        sys.stderr.write("usage: python -m lab.molecule up|down|test FOLDER\n")
+    verbs = {"up": _up, "down": _down, "hold": _hold, "test": _test}
+    if len(arguments) != 2 or arguments[0] not in verbs or arguments[1] not in SCENARIOS:
+        sys.stderr.write(f"usage: python -m lab.molecule up|down|test {'|'.join(SCENARIOS)}\n")
         return 2
     try:
-        {"up": _up, "down": _down, "hold": _hold, "test": _test}[arguments[0]](Path(arguments[1]).absolute())
+        verbs[arguments[0]](arguments[1])
     except LabError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -1,17 +1,25 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent as one executable file (PEP 441), made of the code that runs at this moment, wherever that came from."""
+"""The agent as one executable file (PEP 441), made of the code that runs at this moment, wherever that came from.
+
+Beside each source lies its byte code, as zipimport would have to compile every file at each start: a scan of a host
+would take twice as long. Another Python, after an update of the host, passes over it and takes the source.
+"""
 
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
 import io
+import json
 import os
+import subprocess
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Optional
 
 from ..files import StoreError, explain, new_file
 
@@ -25,6 +33,19 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 MAIN = f"import sys\n\nfrom {PACKAGE}.agent.cli import main\n\nsys.exit(main())\n"
 
 Read = Callable[[str], bytes]
+
+# Hash-based and unchecked (PEP 552): what counts is the archive that it lies in, not the time of a file.
+_COMPILE = """
+import base64, importlib.util, json, marshal, sys
+compiled = {}
+for path, text in json.load(sys.stdin).items():
+    source = text.encode()
+    head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source)
+    code = marshal.dumps(compile(source, path, "exec", dont_inherit=True))
+    compiled[path + "c"] = base64.b64encode(head + code).decode()
+json.dump(compiled, sys.stdout)
+"""
+_COMPILE_SECONDS = 60
 
 
 def read_running(path: str) -> bytes:
@@ -79,12 +100,13 @@ def _imported(code: bytes, package: tuple[str, ...]) -> set[tuple[str, ...]]:
     return found - {()}
 
 
-def build(interpreter: str, read: Read = read_running) -> bytes:
+def build(interpreter: str, read: Read = read_running, *, compiled: bool = True) -> bytes:
     """The whole file.
 
     Args:
         interpreter: path of the Python that runs it, isolated from the environment and the user's own packages.
         read: gives a file of the package.
+        compiled: with that Python's byte code; where it is not on this host, there is none.
 
     Raises StoreError for a path that the kernel would not take.
     """
@@ -93,8 +115,11 @@ def build(interpreter: str, read: Read = read_running) -> bytes:
     buffer = io.BytesIO()
     buffer.write(f"#!{interpreter} -I\n".encode())
     # Stored, not deflated: another zlib would give other bytes.
+    files = {"__main__.py": MAIN.encode(), **_packaged(read)}
+    if compiled:
+        files.update(byte_code(interpreter, files))
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        for path, code in sorted({"__main__.py": MAIN.encode(), **_packaged(read)}.items()):
+        for path, code in sorted(files.items()):
             entry = zipfile.ZipInfo(path, EPOCH)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, code)
@@ -103,6 +128,35 @@ def build(interpreter: str, read: Read = read_running) -> bytes:
 
 def _packaged(read: Read) -> dict[str, bytes]:
     return {f"{PACKAGE}/{path}": code for path, code in sources(read).items()}
+
+
+def byte_code(interpreter: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What this Python makes of the sources, by path, ``x.pyc`` of ``x.py``; nothing where it cannot be run.
+
+    The same sources give the same bytes: each time a new process compiles them, whose hashes are not random.
+    """
+    sent = json.dumps({path: code.decode() for path, code in sorted(files.items())})
+    try:
+        told = subprocess.run(
+            [interpreter, "-S", "-c", _COMPILE],
+            input=sent,
+            capture_output=True,
+            text=True,
+            timeout=_COMPILE_SECONDS,
+            cwd="/",
+            env={"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+            check=True,
+        ).stdout
+        return {path: base64.b64decode(code) for path, code in json.loads(told).items()}
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return {}
+
+
+def interpreter_of(content: bytes) -> Optional[str]:
+    """The Python that an installed agent is run by; None where it is no agent."""
+    first = content.split(b"\n", 1)[0]
+    words = first[2:].split() if first.startswith(b"#!") else []
+    return os.fsdecode(words[0]) if words else None
 
 
 def describe(content: bytes) -> str:

@@ -34,6 +34,7 @@ RULES = {
     "process.memfd_executable": Rule("critical", "T1620", _LOOK),
     "process.temporary_executable": Rule("high", "T1059", _LOOK),
     "process.kernel_thread_imitation": Rule("critical", "T1036.004", _LOOK),
+    "process.hidden": Rule("critical", "T1564.013", "Unmount it, then look at the process that it covered. " + _LOOK),
     "listener.unexpected": Rule("high", "T1571", "Allow it with a reason, or find out who opened it."),
     "listener.unexpected_loopback": Rule("low", "T1571", "Allow it with a reason, or find out who opened it."),
     "schedule.cron": Rule("high", "T1053.003", _WHO),

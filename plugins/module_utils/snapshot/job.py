@@ -13,7 +13,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from .. import textfile
 from ..files import StoreError
+from ..lock import BusyError, locked
 from ..vault import auth
 from ..vault.client import Connection, VaultClient
 from ..vault.errors import VaultError
@@ -25,7 +27,7 @@ from .download import origin_of
 from .errors import SnapshotError
 from .manifest import Origin
 from .settings import Settings
-from .state import BusyError, State, load, locked, save
+from .state import State, load, save
 
 EXPECTED = (VaultError, SnapshotError, StoreError)
 """What an operator can mend. Anything else is a bug, which is recorded as a failed run and raised."""
@@ -103,7 +105,7 @@ def run_job(
         report.duration = round(monotonic() - begin, 3)
         return report
     try:
-        with locked(settings.state_directory):
+        with locked(settings.state_directory, "snapshot run"):
             try:
                 run.load_state()
                 run.attempt()
@@ -298,7 +300,7 @@ def _write_metrics(report: Report, state: State, legs: list[Leg], path: Path, en
             told.update(pruned=len(leg.pruned))
         by_destination.append((leg.label, told))
     try:
-        metrics.write(path, metrics.render(report.result, values, by_destination))
+        textfile.write(path, metrics.render(report.result, values, by_destination))
     except StoreError as error:
         report.warnings.append(f"Prometheus is not told of this run: {error}")
 

@@ -1,19 +1,14 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run tells Prometheus, as a file for node_exporter's textfile collector.
-
-Source of the format: Prometheus' documentation, "Exposition formats".
-"""
+"""What a run tells Prometheus."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from ..files import new_file
+from ..textfile import Family, gauges
 
 RESULTS = ("success", "failed", "flagged", "skipped")
 
@@ -41,30 +36,9 @@ def render(result: str, values: Mapping[str, Any], destinations: Sequence[tuple[
         values: by the names of _SINGLE; what is None or absent is left out.
         destinations: each one's label and its values by the names of _BY_DESTINATION, the same rule.
     """
-    lines: list[str] = []
-
-    def add(name: str, text: str, samples: Sequence[tuple[str, Any]]) -> None:
-        told = [(labels, value) for labels, value in samples if value is not None]
-        if told:
-            lines.extend((f"# HELP vault_snapshot_{name} {text}", f"# TYPE vault_snapshot_{name} gauge"))
-            lines.extend(f"vault_snapshot_{name}{labels} {float(value):.17g}" for labels, value in told)
-
-    for name, text in _SINGLE.items():
-        add(name, text, [("", values.get(name))])
-    last = [(f'{{result="{one}"}}', int(one == result)) for one in RESULTS]
-    add("last_run_result", "1 for what the last run came to.", last)
+    families: list[Family] = [(name, text, [({}, values.get(name))]) for name, text in _SINGLE.items()]
+    last = [({"result": one}, int(one == result)) for one in RESULTS]
+    families.append(("last_run_result", "1 for what the last run came to.", last))
     for name, text in _BY_DESTINATION.items():
-        labelled = [(f'{{destination="{_escape(label)}"}}', given.get(name)) for label, given in destinations]
-        add(name, text, labelled)
-    return "\n".join(lines) + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Replaces the file, which the exporter's own user can read: it holds no secret. Raises StoreError."""
-    with new_file(path) as file:
-        os.fchmod(file.fileno(), 0o644)
-        file.write(text.encode())
-
-
-def _escape(label: str) -> str:
-    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        families.append((name, text, [({"destination": label}, given.get(name)) for label, given in destinations]))
+    return gauges("vault_snapshot_", families)

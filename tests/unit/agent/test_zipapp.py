@@ -53,6 +53,32 @@ def test_it_holds_what_the_command_line_imports_and_the_packages_above(content: 
     } <= set(held)
 
 
+def test_the_byte_code_is_what_starts_and_another_python_takes_the_source(content: bytes, tmp_path: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    compiled = "custodes/agent/cli.pyc"
+    assert set(files) == {name for path in files if path.endswith(".py") for name in (path, f"{path}c")}
+    told = {}
+    for name, magic in (("same", files[compiled][:4]), ("other", b"\x00\x00\x0d\x0a")):
+        agent = tmp_path / name
+        with zipfile.ZipFile(agent, "w") as archive:
+            for path, data in files.items():
+                # Were the source looked at, this one would stop it.
+                is_source = path == "custodes/agent/cli.py" and name == "same"
+                archive.writestr(path, b"1 / 0" if is_source else magic + data[4:] if path == compiled else data)
+        told[name] = subprocess.run(
+            [sys.executable, str(agent), "--help"], capture_output=True, text=True, check=True
+        ).stdout
+    assert told["same"] == told["other"] != ""
+
+
+def test_without_that_python_it_holds_the_sources_alone() -> None:
+    held = names(zipapp.build("/nonexistent/python3"))
+    assert "custodes/agent/cli.py" in held
+    assert not [name for name in held if name.endswith("c")]
+    assert held == names(zipapp.build(sys.executable, compiled=False))
+
+
 def test_it_holds_nothing_of_ansible(content: bytes) -> None:
     held = names(content)
     assert not [

@@ -1,0 +1,104 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``custodes detect``: looks for the obvious signs of an intruder on this host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from .config import ConfigError, read_config
+from .version import VERSION
+
+CONFIG = "/etc/custodes/detect.json"
+
+OK, FAILED = 0, 1
+MATTERS = frozenset({"medium", "high", "critical"})
+"""Severities for which a scan by hand ends with FAILED."""
+
+
+class Detect:
+    """Looks for the obvious signs of an intruder; without options it prints what is there now and records nothing."""
+
+    name = "detect"
+
+    @staticmethod
+    def options(parser: argparse.ArgumentParser) -> None:
+        """Adds the options of this command."""
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument("--run", action="store_true", help="record and send what is found, as the service does")
+        what.add_argument("--last", action="store_true", help="do not scan: print what the last run recorded")
+        what.add_argument("--rebaseline", action="store_true", help="take what is there now for good, after asking")
+        what.add_argument("--check-config", action="store_true", help="only read the configuration and judge it")
+        parser.add_argument("--yes", action="store_true", help="with --rebaseline: do not ask")
+        parser.add_argument("--config", default=CONFIG, metavar="FILE", help="default: %(default)s")
+        parser.add_argument("--json", action="store_true", help="print the whole report as one JSON object")
+
+    @staticmethod
+    def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+        """Runs this command; gives the exit code. Raises ConfigError."""
+        # What a command needs is imported by that command: the other one need not be able to run.
+        from ..detection import job  # noqa: PLC0415
+        from ..detection.settings import Settings  # noqa: PLC0415
+
+        # Credentials are needed to send and to judge, and only root can read them.
+        config = read_config(options.config, environ)
+        try:
+            settings = Settings.from_config(config, time.time(), VERSION)
+            if options.check_config:
+                out.write(f"{options.config} is usable.\n")
+                return OK
+            if os.geteuid() != 0:
+                raise ConfigError("Run this as root: others see only what is their own, and would take that for all.")
+            if options.rebaseline:
+                return _rebaseline(settings, options, out)
+            if options.run:
+                report = job.run(settings, VERSION)
+                code = FAILED if report["problem"] else OK
+            else:
+                report = job.last(settings) if options.last else job.preview(settings, VERSION)
+                code = FAILED if _matters(report) else OK
+        except job.EXPECTED as error:
+            raise ConfigError(f"{options.config}: {error}" if options.check_config else str(error)) from error
+        out.write(_told(report, as_json=options.json))
+        return code
+
+
+def _matters(report: Mapping[str, Any]) -> bool:
+    severities = {finding["severity"] for finding in report.get("findings", ())}
+    return bool(severities & MATTERS or report.get("blind") or report.get("problem"))
+
+
+def _told(report: Mapping[str, Any], *, as_json: bool) -> str:
+    from ..detection.report import text  # noqa: PLC0415 - as above
+
+    if as_json:
+        return json.dumps(report, sort_keys=True) + "\n"
+    if not report:
+        return "No run has recorded anything yet. Start one: systemctl start degraded-detection.service\n"
+    return text(report)
+
+
+def _rebaseline(settings: Any, options: argparse.Namespace, out: TextIO) -> int:
+    from ..detection import job  # noqa: PLC0415 - as above
+
+    def confirm(lines: Sequence[str]) -> bool:
+        out.write("".join(f"{line}\n" for line in lines) or "Nothing has changed since the last baseline.\n")
+        if options.yes:
+            return True
+        out.write("All of this is taken for good from now on. Go on? Type yes: ")
+        out.flush()
+        return sys.stdin.readline().strip() == "yes"
+
+    baseline = job.rebaseline(settings, time.time(), confirm)
+    if baseline is None:
+        out.write("Nothing was changed.\n")
+        return FAILED
+    out.write(f"Baseline written: {len(baseline.items)} items, {baseline.written}.\n")
+    return OK

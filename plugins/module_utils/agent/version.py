@@ -1,0 +1,8 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The version of the collection, which the agent tells; a test holds it to galaxy.yml."""
+
+from __future__ import annotations
+
+VERSION = "0.1.0"

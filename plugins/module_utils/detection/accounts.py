@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The accounts of a host's /etc/passwd, and where their homes are.
+
+Accounts of a directory (LDAP, SSSD) are not in that file: of those, the homes in /home are looked at.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .inventory import Inventory, Reader, empty
+
+PASSWD = "/etc/passwd"  # noqa: S105 - holds no password
+MOST_HOMES = 5_000
+"""Homes that are looked at; each costs some 30 µs."""
+
+
+class Account(NamedTuple):
+    """Attributes: name; uid, as the C library reads it; home, a path, which need not be there."""
+
+    name: str
+    uid: int
+    home: str
+
+
+class Accounts(NamedTuple):
+    """Attributes: accounts, in the file's order; homes, real paths that are there; seen, for what could not be read."""
+
+    accounts: list[Account]
+    homes: list[str]
+    seen: Inventory
+
+
+def read(reader: Reader) -> Accounts:
+    """The accounts and homes of a host. To be called by `reader.once`."""
+    seen = empty()
+    accounts = parse(reader.text(seen, PASSWD))
+    if seen.unseen:
+        # Whose homes there are is not known then, and no file in one of them is gone.
+        seen.unseen.add("/")
+    homes: dict[str, None] = {}
+    for path in dict.fromkeys(["/root", *(account.home for account in accounts), *_in_home(reader, seen)]):
+        if len(homes) >= MOST_HOMES:
+            seen.add_blind("/home", f"There are more than {MOST_HOMES} homes; the rest was not looked at.")
+            break
+        try:
+            homes[reader.real(path)] = None
+        except OSError as error:
+            reader.failed(seen, path, error)
+    return Accounts(accounts, list(homes), seen)
+
+
+def parse(text: str) -> list[Account]:
+    """The accounts in the text of a passwd file; lines that the C library passes over are passed over here.
+
+    Source of the format: passwd(5). The number is read as strtoul(3) does: "00" and "+0" are 0 too.
+    """
+    accounts = []
+    for line in text.split("\n"):
+        fields = line.split(":")
+        if len(fields) < 6 or line.startswith("#"):
+            continue
+        try:
+            uid = int(fields[2]) % 2**32
+        except ValueError:
+            continue
+        home = fields[5]
+        accounts.append(Account(fields[0], uid, home if home.startswith("/") and "\0" not in home else "/"))
+    return accounts
+
+
+def _in_home(reader: Reader, seen: Inventory) -> list[str]:
+    place, entries = reader.entries(seen, "/home")
+    return [f"{place}/{entry.name}" for entry in entries if entry.is_dir(follow_symlinks=False)]

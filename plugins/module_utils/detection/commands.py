@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Command lines as the kernel tells them: split into arguments, and shown without the passwords that stand in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+HIDDEN = "***"
+SHOWN = 4096
+"""Bytes of a command line that are shown; what comes after is counted only."""
+
+_CONFIDENTIAL = (
+    r"(?:passw|passphrase|pwd|secret|token|credential|api[_-]?key|access[_-]?key|private[_-]?key|authori[sz]ation)"
+)
+_VALUE = r"""["']?(?:(?:bearer|basic|token)\s{1,3})?[^\s&;"',]+"""
+# Every repetition has a bound: whoever chooses the text must not choose how long this takes.
+_OPTION = re.compile(
+    rf"(?i)-{{1,2}}(?:[\w.-]{{0,40}}{_CONFIDENTIAL}[\w.-]{{0,40}}|(?:[\w-]{{0,40}}-)?(?:pass|auth|key)|p)"
+)
+_NAMED = re.compile(rf"""(?i)({_CONFIDENTIAL}[\w.-]{{0,40}}["']?\s{{0,3}}[=:]\s{{0,3}}){_VALUE}""")
+_FOLLOWED = re.compile(rf"(?i)(-{_CONFIDENTIAL}[\w.-]{{0,40}}\s{{1,3}}|(?<!\S)--?pass[=:\s]){_VALUE}")
+_GLUED = re.compile(r"((?<!\S)-p)(?!ools?\b|orts?\b|id\b|idfile\b|ath\b|refix\b|rofile\b)[^\s=/-][^\s]*")
+_IN_URL = re.compile(r"(?i)\b([a-z][\w+.-]{0,30}://[^\s/@:]*):[^\s/@]+@")
+_ALONE_IN_URL = re.compile(r"(?i)\b(https?://)[^\s/@:]+(?=@)")
+
+
+def arguments(command: bytes) -> Iterator[str]:
+    """Each argument of a command line; a title, which is one text without an end, is taken apart at its spaces."""
+    text = command.rstrip(b"\0")
+    ends, pattern = (b"\0", rb"[^\0]+") if b"\0" in text else (b" ", rb"[^\0\s]+")
+    if len(text) < SHOWN:
+        for argument in text.split(ends):
+            yield os.fsdecode(argument)
+        return
+    for match in re.finditer(pattern, text):
+        yield os.fsdecode(match.group())
+
+
+def shown(command: bytes) -> str:
+    """The beginning of a command line for a person, each password, token and key in it as ``***``."""
+    parts, secret = [], False
+    for argument in command[:SHOWN].rstrip(b"\0").split(b"\0"):
+        text = os.fsdecode(argument)
+        parts.append(HIDDEN if secret and not text.startswith("/") else masked(text))
+        secret = bool(_OPTION.fullmatch(text))
+    if len(command) > SHOWN:
+        parts.append(f"…({len(command) - SHOWN} more bytes)")
+    return " ".join(parts)
+
+
+def masked(argument: str) -> str:
+    """One argument, what in it looks like a secret as ``***``: values of passwords and tokens, credentials in URLs."""
+    text = _IN_URL.sub(rf"\1:{HIDDEN}@", argument)
+    for pattern in (_ALONE_IN_URL, _NAMED, _FOLLOWED, _GLUED):
+        text = pattern.sub(rf"\1{HIDDEN}", text)
+    return text

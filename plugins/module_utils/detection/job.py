@@ -1,0 +1,255 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One scan of this host, from the lock to the metrics: looks, compares, remembers, logs, sends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple, Optional
+
+from ..files import StoreError
+from ..lock import locked
+from . import alerts, allowlist, baseline, infrastructure, listeners, persistence, processes, scheduled
+from .baseline import Baseline, BaselineDamaged, BaselineMissing
+from .errors import DetectionError
+from .findings import Finding, Scan, found
+from .inventory import Inventory, Reader, empty, merge
+from .memory import Memory, utc
+from .procfs import Proc
+from .rules import SEVERITIES
+from .settings import Settings
+
+EXPECTED = (DetectionError, StoreError)
+"""What an operator can mend; the message says how."""
+
+
+class Seen(NamedTuple):
+    """What one look at the host gave.
+
+    Attributes:
+        scans: by scanner.
+        inventory: what a baseline is made of.
+        reader: of the same look.
+        log_store: one of infrastructure.STATES.
+        baseline: for the report: its state, when it was written, how many items it has.
+    """
+
+    scans: dict[str, Scan]
+    inventory: Inventory
+    reader: Reader
+    log_store: str
+    baseline: dict[str, Any]
+
+
+def look(settings: Settings, memory: Memory, now: float, *, record: bool, root: str = "/") -> Seen:
+    """Everything that the rules ask for. Changes nothing but, with `record`, the baseline of a host that had none.
+
+    Raises StoreError where that cannot be written.
+    """
+    with infrastructure.start(settings.infrastructure, now) as probes:
+        proc = Proc(os.path.join(root, "proc"))
+        scans = {
+            "processes": _guarded("processes", lambda: processes.scan(proc, settings.processes)),
+            "listeners": _guarded("listeners", lambda: listeners.scan(proc, settings.listeners)),
+            "allowlist": Scan(settings.expired, []),
+        }
+        reader = Reader(root, settings.persistence.skip_folders)
+        inventory = _inventory(reader, settings)
+        old, judged, report = _baseline(settings, memory, inventory, now, record=record)
+        accept = settings.accept_package_changes
+        changed = _guarded(
+            "files", lambda: Scan(baseline.compare(old, inventory, reader, accept_package_changes=accept), [])
+        )
+        scans["files"] = Scan([*judged, *changed.findings], [*inventory.blind, *changed.blind])
+        scans["infrastructure"], store = probes.finish()
+    allowed = {name: Scan(allowlist.apply(scan.findings, settings.allow), scan.blind) for name, scan in scans.items()}
+    return Seen(allowed, inventory, reader, store, report)
+
+
+def _guarded(name: str, work: Callable[[], Scan]) -> Scan:
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - a fault in one scanner must not blind the others
+        return Scan([], [f"The scanner of {name} failed, which is a fault of its own: {type(error).__name__}: {error}"])
+
+
+def _inventory(reader: Reader, settings: Settings) -> Inventory:
+    try:
+        return merge(scheduled.scan(reader), persistence.scan(reader, settings.persistence))
+    except Exception as error:  # noqa: BLE001 - the same
+        lost = empty()
+        lost.add_blind(
+            "/", f"The scanner of files failed, which is a fault of its own: {type(error).__name__}: {error}"
+        )
+        return lost
+
+
+def _baseline(
+    settings: Settings, memory: Memory, inventory: Inventory, now: float, *, record: bool
+) -> tuple[Optional[Baseline], list[Finding], dict[str, Any]]:
+    """The baseline, what is to be said of it, and its part of the report."""
+    path = settings.baseline
+    state = "compared"
+    try:
+        old = baseline.load(path)
+    except BaselineDamaged as error:
+        return None, [found("baseline.damaged", str(path), str(error), {}, [])], {"state": "damaged"}
+    except BaselineMissing as error:
+        # A damaged memory may have known of one.
+        if memory.scans or memory.damage:
+            return None, [found("baseline.missing", str(path), str(error), {}, [])], {"state": "missing"}
+        if not record:
+            return None, [], {"state": "none"}
+        old, state = baseline.write(path, inventory.items, now), "written"
+    summary = f"A baseline was written at {old.written}: what was there then is taken for good."
+    told = found("baseline.written", str(path), summary, {"items": len(old.items)}, [old.written])
+    return old, [told], {"state": state, "written": old.written, "items": len(old.items)}
+
+
+def preview(
+    settings: Settings, version: str, clock: Callable[[], float] = time.time, root: str = "/"
+) -> dict[str, Any]:
+    """The report of a scan now, which records and sends nothing. Raises DetectionError."""
+    began, now = time.monotonic(), clock()
+    memory = Memory.load(settings.memory)
+    seen = look(settings, memory, now, record=False, root=root)
+    memory.update(seen.scans, now, os.uname().nodename, settings.reminder)
+    report = _report(seen, memory, version, now)
+    report["duration"] = time.monotonic() - began
+    return {**report, "findings": memory.active()}
+
+
+def last(settings: Settings) -> dict[str, Any]:
+    """The report of the last run that recorded; empty before there was one. Raises DetectionError."""
+    memory = Memory.load(settings.memory)
+    return {**memory.last_run, "findings": memory.active()} if memory.last_run else {}
+
+
+def run(settings: Settings, version: str, clock: Callable[[], float] = time.time, root: str = "/") -> dict[str, Any]:
+    """Scans, records, sends what is to be sent, and gives the report; its `problem` is None when all of it went well.
+
+    Raises:
+        BusyError: another scan is under way.
+        StoreError, DetectionError: nothing could be remembered, so nothing was told.
+    """
+    began, now = time.monotonic(), clock()
+    with locked(settings.state_directory, "scan"):
+        memory = Memory.load(settings.memory)
+        seen = look(settings, memory, now, record=True, root=root)
+        log = str(settings.log_directory / "alerts.log")
+        problems: list[str] = []
+        seen.scans["log"] = _guarded("the log", lambda: Scan(alerts.tampered(log, memory.log), []))
+        if settings.delivery.destinations:
+            from . import spool  # noqa: PLC0415 - without a webhook nothing of it is needed
+
+            seen.scans["delivery"] = Scan(spool.findings(memory.delivery), [])
+        memory.update(seen.scans, now, os.uname().nodename, settings.reminder)
+        report = _report(seen, memory, version, now)
+        if memory.pending:
+            memory.save(settings.memory)
+        _tell(settings, memory, log, seen.log_store, report, problems)
+        report["problem"] = " ".join(problems) or None
+        report["duration"] = time.monotonic() - began
+        memory.last_run = report
+        memory.save(settings.memory)
+        _write_metrics(settings, report, memory, clock())
+        return {**report, "findings": memory.active()}
+
+
+def _tell(
+    settings: Settings, memory: Memory, log: str, store: str, report: dict[str, Any], problems: list[str]
+) -> None:
+    """To the log, then to the webhooks: a full disk keeps nothing from being sent."""
+    events = memory.pending
+    if events:
+        try:
+            memory.log = alerts.append(log, events, settings.log_max_bytes, settings.log_keep)
+            # Saved as empty when the spool has them: in between, a crash makes them be told again, to both, by ids.
+            memory.pending = []
+        except DetectionError as error:
+            problems.append(str(error))
+    if settings.delivery.destinations:
+        from . import delivery  # noqa: PLC0415 - the same
+
+        try:
+            report["delivery"], _findings = delivery.deliver(
+                events, store, memory.delivery, settings.delivery, lambda: memory.save(settings.memory)
+            )
+        except StoreError as error:
+            problems.append(str(error))
+    try:
+        alerts.note(
+            str(settings.log_directory / "degraded-mode.log"),
+            _line(report, problems),
+            time.time(),
+            settings.log_max_bytes,
+            settings.log_keep,
+        )
+    except DetectionError as error:
+        problems.append(str(error))
+
+
+def _line(report: dict[str, Any], problems: list[str]) -> str:
+    counts = ", ".join(f"{count} {severity}" for severity, count in report["counts"].items() if count) or "no findings"
+    sent = report["delivery"]
+    told = f"; webhooks: {sent['sent']} sent, {sent['waiting']} waiting" if sent else ""
+    failed = f"; FAILED: {' '.join(problems)}" if problems else ""
+    blind = f"; blind: {len(report['blind'])}" if report["blind"] else ""
+    state = report["baseline"]["state"]
+    return f"{counts}{blind}; baseline {state}; log store {report['log_store']}{told}{failed}"
+
+
+def _report(seen: Seen, memory: Memory, version: str, now: float) -> dict[str, Any]:
+    counts = dict.fromkeys(reversed(SEVERITIES), 0)
+    for known in memory.known.values():
+        counts[known.finding.severity] += 1
+    return {
+        "version": version,
+        "host": os.uname().nodename,
+        "started": utc(now),
+        "duration": None,
+        "baseline": seen.baseline,
+        "counts": counts,
+        "blind": [sentence for scan in seen.scans.values() for sentence in scan.blind],
+        "log_store": seen.log_store,
+        "delivery": {},
+        "problem": None,
+    }
+
+
+def _write_metrics(settings: Settings, report: dict[str, Any], memory: Memory, ended: float) -> None:
+    if settings.metrics_file is None:
+        return
+    from .. import textfile  # noqa: PLC0415 - not every host has node_exporter
+    from . import metrics  # noqa: PLC0415
+
+    textfile.write(settings.metrics_file, metrics.render({**report, "findings": memory.active()}, ended))
+
+
+def rebaseline(
+    settings: Settings, now: float, confirm: Callable[[list[str]], bool], root: str = "/"
+) -> Optional[Baseline]:
+    """Takes what is there now for good, once `confirm` has seen every change in a line; None when it said no.
+
+    Raises StoreError, BusyError, DetectionError.
+    """
+    with locked(settings.state_directory, "scan"):
+        reader = Reader(root, settings.persistence.skip_folders)
+        inventory = _inventory(reader, settings)
+        old = None
+        with suppress(BaselineMissing, BaselineDamaged):
+            old = baseline.load(settings.baseline)
+        changes = baseline.changes(old.items, inventory.items) if old else []
+        lines = [baseline.sentence(change, reader) for change in changes if not _unseen(change, inventory)]
+        lines += [f"Not seen, and kept as it was: {sentence}" for sentence in inventory.blind]
+        if not confirm(lines):
+            return None
+        return baseline.write(settings.baseline, baseline.renewed(old, inventory), now)
+
+
+def _unseen(change: baseline.Change, inventory: Inventory) -> bool:
+    return change.after is None and inventory.is_unseen(change.path)

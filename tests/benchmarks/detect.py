@@ -1,0 +1,214 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One scan of a host with 400 processes, as the service runs it, next to detect.sh, the script one would write instead.
+
+    python -m benchmarks.detect
+
+Both ask the same two servers on loopback. Then the CPU seconds of scanning 5,000 processes and 2,000 listeners, out of
+a tree that looks like /proc. As another user than root, both see less. Ends with status 1 when a goal is missed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ansible_collections.custodes.security_dr.plugins.module_utils.agent import zipapp
+from benchmarks._measure import run, verdict
+from lab.pki import Authority
+from lab.processes import spawn
+from lab.receiver import Receiver
+
+RATIO_GOAL = 1.0
+RSS_GOAL = 30  # MiB
+CPU_GOAL = 1.0  # seconds
+RUNS = 15
+PROCESSES = 400
+MANY_PROCESSES, MANY_LISTENERS = 5000, 2000
+SCRIPT = Path(__file__).with_name("detect.sh")
+ISOLATED = ["-I", "-S"]
+
+# Not ru_maxrss, which begins with the memory of the process that forked.
+_PEAK = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
+"""
+_MANY = """
+import datetime, resource, sys
+sys.path.insert(0, sys.argv[1])
+from custodes.detection import listeners, processes, procfs
+today = datetime.date.today().isoformat()
+proc = procfs.Proc(sys.argv[2])
+found = [
+    processes.scan(proc, processes.Options.from_config({})),
+    listeners.scan(proc, listeners.Options.from_config({}, today)),
+]
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, *(len(scan.findings) for scan in found), *(len(scan.blind) for scan in found))
+"""
+
+
+def host_python() -> str:
+    """The Python that a host's service is run by, not the one of .venv."""
+    path = os.pathsep.join(
+        folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != Path(sys.executable).parent
+    )
+    return "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else shutil.which("python3", path=path) or ""
+
+
+@contextmanager
+def busy_host(folder: Path) -> Iterator[None]:
+    """Sleeping processes, until there are PROCESSES of them in all; each is ended by its id."""
+    sleep = shutil.which("sleep") or "sleep"
+    there = sum(one.name.isdigit() for one in Path("/proc").iterdir())
+    with (folder / "sleepers.log").open("wb") as log:
+        sleepers = [
+            spawn([sleep, "3600"], log, env={"PATH": os.defpath}, cwd=folder) for _unused in range(there, PROCESSES)
+        ]
+    try:
+        yield
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+        for sleeper in sleepers:
+            sleeper.wait()
+
+
+def config(folder: Path, server: str, ca_file: Path) -> Path:
+    """The agent's configuration file."""
+    file = folder / "detect.json"
+    content = {
+        "state_directory": str(folder / "state"),
+        "log_directory": str(folder / "log"),
+        "infrastructure": {
+            "log_store": {"type": "loki", "url": server, "ca_cert": str(ca_file)},
+            "vault": [{"name": "vault", "url": server, "ca_cert": str(ca_file)}],
+        },
+    }
+    file.write_text(json.dumps(content))
+    file.chmod(0o600)
+    for name in ("state", "log"):
+        (folder / name).mkdir(mode=0o700)
+    return file
+
+
+def side_by_side(folder: Path, agent: Path) -> bool:
+    """A scan and the script, in turns, and one line about them. Whether the goals are met."""
+    authority = Authority(folder / "pki")
+    with Receiver(certificate=authority.issue("server")) as server, busy_host(folder):
+        server.answer("v1/sys/health", body={"initialized": True, "sealed": False, "standby": False})
+        server.answer("ready")
+        python, file = host_python(), config(folder, server.https, authority.ca_file)
+        arguments = [str(agent), "detect", "--run", "--config", str(file)]
+        baseline = folder / "baseline"
+        baseline.touch()
+        environment = {
+            "BASELINE": str(baseline),
+            "ALERTS": str(folder / "alerts"),
+            "VAULT": server.https,
+            "LOKI": server.https,
+            "CACERT": str(authority.ca_file),
+        }
+        ours, theirs = [], []
+        # The first one writes the baseline, and Python's and the kernel's caches are cold.
+        for number in range(RUNS + 1):
+            seconds = run([python, *ISOLATED, *arguments]).seconds, run(["sh", str(SCRIPT)], environment).seconds
+            if number:
+                ours.append(seconds[0])
+                theirs.append(seconds[1])
+        peak = int(run([python, *ISOLATED, "-c", _PEAK, *arguments]).output.split()[-1]) / 1024
+    own, other = statistics.median(ours), statistics.median(theirs)
+    fast, small = own / other <= RATIO_GOAL, peak <= RSS_GOAL
+    print(
+        f"detect, {PROCESSES} processes: {own * 1000:.0f} ms ({min(ours) * 1000:.0f} to {max(ours) * 1000:.0f}) vs "
+        f"shell script {other * 1000:.0f} ms ({min(theirs) * 1000:.0f} to {max(theirs) * 1000:.0f}), median of {RUNS}  "
+        f"ratio {own / other:.2f} (goal <= {RATIO_GOAL:.2f}: {verdict(fast)})  "
+        f"peak RSS {peak:.0f} MiB (goal <= {RSS_GOAL}: {verdict(small)})",
+        flush=True,
+    )
+    return fast and small
+
+
+def many(folder: Path, agent: Path) -> bool:
+    """The scanners on a tree, and one line about them. Whether the goal is met."""
+    proc = folder / "proc"
+    make_proc(proc)
+    command = [host_python(), *ISOLATED, "-c", _MANY, str(agent), str(proc)]
+    told = [subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split() for _one in range(3)]
+    seconds = statistics.median(float(row[0]) for row in told)
+    met = seconds <= CPU_GOAL
+    print(
+        f"detect, {MANY_PROCESSES} processes and {MANY_LISTENERS} listeners: {seconds:.2f} CPU seconds "
+        f"(goal <= {CPU_GOAL}: {verdict(met)}); findings {told[0][1]} and {told[0][2]}, "
+        f"blind spots {told[0][3]} and {told[0][4]}"
+    )
+    return met
+
+
+def make_proc(proc: Path) -> None:
+    """A tree that looks like /proc on a large host: every process has some files open, and 2,000 listen."""
+    net = proc / "net"
+    net.mkdir(parents=True)
+    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    tail = "00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1 0000 100 0 0 10 0\n"
+    listening = [
+        f"{number:4}: 00000000:{10000 + number:04X} " + tail.format(state="0A", inode=500000 + number)
+        for number in range(MANY_LISTENERS)
+    ]
+    (net / "tcp").write_text(head + "".join(listening))
+    for name in ("tcp6", "udp", "udp6"):
+        (net / name).write_text(head)
+    (proc / "stat").write_text("btime 1700000000\n")
+    (proc / "uptime").write_text("100000.00 200000.00\n")
+    ports = proc / "sys" / "net" / "ipv4"
+    ports.mkdir(parents=True)
+    (ports / "ip_local_port_range").write_text("32768\t60999\n")
+    (proc / "self").symlink_to("1")
+    for number in range(MANY_PROCESSES):
+        pid = 1 + number
+        folder = proc / str(pid)
+        (folder / "fd").mkdir(parents=True)
+        (folder / "ns").mkdir()
+        name = f"worker-{number % 50}"
+        # Fields 9 to 21 and 23 to 52; the 22nd is when it started.
+        stat = f"{pid} ({name}) S 1 {pid} {pid} 0 -1 {'0 ' * 13}{1000 + number}{' 0' * 30}\n"
+        (folder / "stat").write_text(stat)
+        (folder / "comm").write_text(f"{name}\n")
+        (folder / "cmdline").write_bytes(f"/usr/sbin/{name}\0--number\0{number}\0".encode())
+        (folder / "status").write_text(f"Name:\t{name}\nState:\tS\nPid:\t{pid}\nPPid:\t1\nUid:\t0\t0\t0\t0\n")
+        (folder / "mountinfo").write_text("22 1 0:20 / /proc rw,nosuid - proc proc rw\n")
+        (folder / "cgroup").write_text(f"0::/system.slice/{name}.service\n")
+        for link, target in (("exe", f"/usr/sbin/{name}"), ("cwd", "/"), ("root", "/")):
+            (folder / link).symlink_to(target)
+        for kind in ("mnt", "net", "pid"):
+            (folder / "ns" / kind).symlink_to(f"{kind}:[4026531840]")
+        for descriptor in range(6):
+            (folder / "fd" / str(descriptor)).symlink_to(f"/var/log/{name}")
+        if number < MANY_LISTENERS:
+            (folder / "fd" / "6").symlink_to(f"socket:[{500000 + number}]")
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="custodes-detect-") as name:
+        folder = Path(name)
+        agent = folder / "custodes"
+        agent.write_bytes(zipapp.build(host_python()))
+        met = [side_by_side(folder, agent), many(folder, agent)]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
