@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from ..files import explain
+from ..lock import LOCK
 from .errors import ServiceError
 from .wanted import (
     CONFIG_FOLDER,
@@ -41,7 +42,7 @@ Run = Callable[[Sequence[str], Mapping[str, str]], tuple[int, str, str]]
 FOLDERS = {"state_directory": 0o700, "log_directory": 0o700}
 """Options of a configuration that name a folder, which is made where there is none."""
 PURGED = {
-    "state_directory": ("baseline.json*", "memory.json*", "run.lock", ".*.partial"),
+    "state_directory": ("baseline.json*", "memory.json*", LOCK, ".*.partial"),
     "log_directory": ("alerts.log*", "degraded-mode.log*", ".*.partial"),
 }
 """What a purge removes of these folders: its own files, should others have some there."""
@@ -332,7 +333,7 @@ class Service:
         _code, out, _err = self._run(command, {})
         with suppress(ValueError):
             report = json.loads(out)
-            return report if isinstance(report, dict) else None
+            return report if isinstance(report, dict) and report else None
         return None
 
     def _is_newer(self, report: Mapping[str, Any], every: Sequence[File]) -> bool:
