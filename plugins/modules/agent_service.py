@@ -72,8 +72,8 @@ options:
     default: true
   state:
     description:
-      - V(absent) stops the timer and removes the units, the configuration, its credentials and its metrics. The agent is
-        removed with the last configuration in C(/etc/custodes).
+      - V(absent) stops the timer and removes the units, the configuration, its credentials and its metrics. The
+        agent is removed with the last configuration in C(/etc/custodes).
     type: str
     choices: [present, absent]
     default: present

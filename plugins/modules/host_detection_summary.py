@@ -11,10 +11,10 @@ module: host_detection_summary
 short_description: Sum up a batch of a roll-out of host detection
 version_added: 0.2.0
 description:
-  - Reads what each host of the batch has registered from M(custodes.security_dr.agent_service), adds it to a summary on
-    the controller, and gives a table of the roll-out so far.
-  - For C(playbooks/deploy-host-detection.yml), with C(run_once=true). It runs on the controller, in ansible-playbook's own
-    process; no host is asked.
+  - Reads what each host of the batch has registered from M(custodes.security_dr.agent_service), adds it to a summary
+    on the controller, and gives a table of the roll-out so far.
+  - For C(playbooks/deploy-host-detection.yml), with C(run_once=true). It runs in ansible-playbook's own process and
+    asks no host.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
@@ -32,8 +32,8 @@ attributes:
 options:
   directory:
     description:
-      - Folder on the controller that C(summary.json) is written to, and C(unfinished), the hosts that failed or were not
-        tried yet, a line each, for C(--limit @FILE). If it cannot be written, the table says so.
+      - Folder on the controller that C(summary.json) is written to, and C(unfinished), the hosts that failed or were
+        not tried yet, a line each, for C(--limit @FILE). If it cannot be written, the table says so.
     type: path
     required: true
   register:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from ..files import explain
+from ..lock import LOCK
 from .errors import ServiceError
 from .wanted import (
     CONFIG_FOLDER,
@@ -40,7 +41,11 @@ Run = Callable[[Sequence[str], Mapping[str, str]], tuple[int, str, str]]
 
 FOLDERS = {"state_directory": 0o700, "log_directory": 0o700}
 """Options of a configuration that name a folder, which is made where there is none."""
-LOGS = ("alerts.log*", "degraded-mode.log*")
+PURGED = {
+    "state_directory": ("baseline.json*", "memory.json*", LOCK, ".*.partial"),
+    "log_directory": ("alerts.log*", "degraded-mode.log*", ".*.partial"),
+}
+"""What a purge removes of these folders: its own files, should others have some there."""
 JOURNAL_LINES = 20
 MOST = 10
 """Findings, and places where nobody could look, that are told of one host."""
@@ -165,11 +170,11 @@ class Service:
             raise ServiceError(f"Cannot remove {path}: {explain(error)}. Mend it and run this again.") from error
 
     def _purgeable(self, config: Mapping[str, Any]) -> list[str]:
-        """The files in its own folders, but none of a folder within them: it makes none."""
+        """The agent's own files in its folders."""
         found = []
-        for option, pattern in [("state_directory", "*"), *(("log_directory", pattern) for pattern in LOGS)]:
+        for option, patterns in PURGED.items():
             folder = str(config.get(option) or "")
-            if folder.count("/") > 1:
+            for pattern in patterns if folder else ():
                 names = sorted(path.name for path in self.host.path(folder).glob(pattern) if not path.is_dir())
                 found += [f"{folder}/{name}" for name in names]
         return found
@@ -328,7 +333,7 @@ class Service:
         _code, out, _err = self._run(command, {})
         with suppress(ValueError):
             report = json.loads(out)
-            return report if isinstance(report, dict) else None
+            return report if isinstance(report, dict) and report else None
         return None
 
     def _is_newer(self, report: Mapping[str, Any], every: Sequence[File]) -> bool:
@@ -345,7 +350,7 @@ class Service:
         problem = str((report or {}).get("problem") or "").strip()
         said = problem or err.strip() or "It left no report."
         return (
-            f"All is installed, but the first run failed: {said}\nThe journal of {service} ends so:\n{journal[-3000:]}\n"
+            f"All is installed, but the first run failed: {said}\nThe journal ends so:\n{journal[-3000:]}\n"
             f"Mend what it names, then run this again; on the host: systemctl start {service}"
         )
 

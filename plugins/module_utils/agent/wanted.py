@@ -195,7 +195,7 @@ def orphans(host: Host, wanted: Wanted, kept: set[str]) -> list[str]:
 
 
 def inline_secrets(config: Any, *, webhook: bool = False) -> Iterator[str]:
-    """The secrets that stand in a configuration itself. The URL of a webhook is one: for many it is all they ask for."""
+    """The secrets that stand in a configuration itself. A webhook's URL is one: many ask for no more."""
     if isinstance(config, list):
         for item in config:
             yield from inline_secrets(item, webhook=webhook)

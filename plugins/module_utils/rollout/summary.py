@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
 
 def outcome(result: Optional[Mapping[str, Any]]) -> dict[str, Any]:
-    """What is kept of a host's task: `state` is changed, unchanged, failed or unreachable; `reason` for the last two."""
+    """What is kept of a host's task: `state` is changed, unchanged, or failed or unreachable with a `reason`."""
     if result is None:
         return {"state": "failed", "reason": "The task has not run."}
     if result.get("unreachable"):
@@ -53,7 +53,7 @@ def outcome(result: Optional[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def add(folder: Path, batch: Batch, now: datetime, *, write: bool = True) -> dict[str, Any]:
-    """Adds a batch to the summary on file; gives `table`, its lines, and `failed`, the reasons by host of the batch.
+    """Adds a batch to the summary on file; gives `table`, its lines, and `reasons`, by host of the batch that failed.
 
     A folder that cannot be written is said in the table, and stops no roll-out.
     """
