@@ -161,17 +161,9 @@ class TestPresent:
         assert host.loaded[TIMER] == "[Timer]\nOnCalendar=hourly\n"
 
     def test_what_systemd_says_of_the_units_is_a_warning(self, host: FakeHost) -> None:
-        plain = host.run
-
-        def warns(command: Any, environment: Any) -> tuple[int, str, str]:
-            code, out, err = plain(command, environment)
-            if command[0] == "systemd-analyze":
-                err = f"{command[-1]}:3: Unknown key name 'X'\n/lib/systemd/system/other.service:1: what is this\n"
-            return code, out, err
-
-        one = make(host)
-        one._run = warns
-        assert one.present().warnings == [f"{TIMER}:3: Unknown key name 'X'"]
+        line = f"{host.root}/run/custodes-detect.new/units/{TIMER}:3: Unknown key name 'X', ignoring."
+        host.says["systemd-analyze"] = f"{line}\n/lib/systemd/system/other.service:1: what is this\n"
+        assert make(host).present().warnings == [f"{TIMER}:3: Unknown key name 'X', ignoring."]
 
 
 class TestVerify:
@@ -249,6 +241,13 @@ class TestRefusals:
         host.refuses["systemd-analyze"] = f"{host.root}/run/custodes-detect.new/units/{TIMER}:2: Bad value"
         self.unchanged(host, f"systemd refuses these units: {TIMER}:2: Bad value")
 
+    def test_a_value_that_systemd_would_leave_out(self, host: FakeHost) -> None:
+        line = (
+            f"{host.root}/run/custodes-detect.new/units/{TIMER}:6: Failed to parse calendar specification, ignoring: x"
+        )
+        host.says["systemd-analyze"] = f"Cannot find x.device, ignoring\n{line}\n"
+        self.unchanged(host, f"systemd refuses these units: {TIMER}:6: Failed to parse")
+
     @pytest.mark.parametrize(
         ("options", "match"),
         [
@@ -307,7 +306,7 @@ class TestAbsent:
 
     def test_purge(self, used: FakeHost) -> None:
         assert self.absent(used, purge=True) == ["var/log/security/of-others.log"]
-        assert not used.file("/var/lib/custodes/detection").exists()
+        assert not used.file("/var/lib/custodes").exists()
 
     def test_another_command_keeps_the_agent_and_its_credential(self, used: FakeHost) -> None:
         other = used.file("/etc/custodes/snapshot.json")
