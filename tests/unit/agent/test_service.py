@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,10 @@ class TestVerify:
         assert host.report is not None
         host.report["started"] = "2026-01-01T00:00:00Z"
         assert make(host).present().ran is True
+        os.utime(host.file(CONFIG_FILE), (4e9, 4e9))
+        assert make(host).present().ran is True
         age(host, 60)
+        os.utime(host.file(CONFIG_FILE), (1e9, 1e9))
         assert make(host).present().ran is False
 
     def test_one_under_way_is_waited_for(self, host: FakeHost) -> None:
@@ -377,6 +381,31 @@ def test_killed_at_any_point_the_next_run_completes(
         assert (fresh.active, fresh.enabled, fresh.loaded) == (True, True, UNITS)
         assert done.report is not None
     assert 12 < after < 59
+
+
+def test_an_upgrade_that_was_killed_is_completed(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, host: FakeHost
+) -> None:
+    newer = {name: f"{content}# newer\n" for name, content in UNITS.items()}
+    killer = Killer(monkeypatch)
+    for after in range(1, 60):
+        fresh = FakeHost(tmp_path_factory.mktemp("killed"))
+        make(fresh).present()
+        if killer.survives(after, make(fresh, units=newer).present):
+            break
+        fresh.calls.clear()
+        make(fresh, units=newer).present()
+        assert (fresh.active, fresh.loaded) == (True, newer), f"killed after {after}"
+    assert 5 < after < 59
+
+
+def test_units_that_systemd_has_not_read_yet(host: FakeHost) -> None:
+    make(host).present()
+    host.loaded = dict.fromkeys(UNITS, "older")
+    assert make(host, check=True).present().changes == ["systemd reloaded", "timer restarted"]
+    assert make(host).present().changes == ["systemd reloaded", "timer restarted"]
+    assert host.loaded == UNITS
+    assert make(host).present().changes == []
 
 
 def test_a_removal_that_was_killed_is_completed(
