@@ -87,11 +87,12 @@ WantedBy=timers.target
 
 @dataclass(frozen=True)
 class Side:
-    """A playbook with its variables, those of the group `fleet`."""
+    """A playbook with its variables: those of the group `fleet`, and those of the play, which come by -e."""
 
     name: str
     playbook: Path
     variables: dict[str, object]
+    extra: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Controller:
         modules = self._modules(fleet[0])
         before, began = os.times(), time.perf_counter()
         finished = subprocess.run(
-            [str(program), "--inventory", str(inventory), str(side.playbook)],
+            [str(program), "--inventory", str(inventory), "--extra-vars", json.dumps(side.extra), str(side.playbook)],
             env=environment,
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
@@ -189,14 +190,18 @@ def _end_orphans() -> None:
                 os.waitpid(pid, 0)
 
 
-def ours() -> Side:
-    variables: dict[str, object] = {
+def ours(folder: Path) -> Side:
+    # In one batch, as the other side.
+    extra: dict[str, object] = {
         "host_detection_hosts": "fleet",
         "host_detection_batches": ["100%"],
+        "host_detection_rollout_directory": str(folder / "rollout"),
+    }
+    variables: dict[str, object] = {
         "host_detection_delivery": _CONFIG["delivery"],
         "host_detection_credentials": {"webhook": _TOKEN},
     }
-    return Side("deploy-host-detection.yml", ROOT / "playbooks" / "deploy-host-detection.yml", variables)
+    return Side("deploy-host-detection.yml", ROOT / "playbooks" / "deploy-host-detection.yml", variables, extra)
 
 
 def plain(folder: Path) -> Side:
@@ -207,7 +212,7 @@ def plain(folder: Path) -> Side:
     for name, content in _UNITS.items():
         (files / name).write_text(content)
     variables: dict[str, object] = {"plain_files": str(files), "plain_token": _TOKEN}
-    return Side("the plain playbook", Path(__file__).with_name("rollout_plain.yml"), variables)
+    return Side("the plain playbook", Path(__file__).with_name("rollout_plain.yml"), variables, {})
 
 
 def available_mib() -> int:
@@ -298,7 +303,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="custodes-"))
     folder.chmod(0o700)
     try:
-        sides = [ours()] if options.only != "plain" else []
+        sides = [ours(folder)] if options.only != "plain" else []
         sides += [plain(folder)] if options.only != "ours" else []
         left = available_mib()
         names = [f"host-{number}" for number in range(1, fleets[-1] + 1)]

@@ -147,7 +147,8 @@ class Hosts:
     def _create(self, name: str, image: str) -> Host:
         volumes = [f"--volume={source}:{target}:ro" for source, target in self._mounts.items()]
         # Without SYS_ADMIN systemd cannot set up a unit's sandbox, and starts the unit without it.
-        rights = ["--systemd=always", "--cap-add=SYS_ADMIN", "--security-opt=seccomp=unconfined"]
+        # Without SYS_PTRACE not even root sees what other processes run, which a real host lets it see.
+        rights = ["--systemd=always", "--cap-add=SYS_ADMIN,SYS_PTRACE", "--security-opt=seccomp=unconfined"]
         network = ["--network", self._run, "--network-alias", name, "--hostname", name]
         container = podman(
             *("run", "--detach", "--name", f"{self._run}-{name}", "--label", f"{_LABEL}={self._owner}"),

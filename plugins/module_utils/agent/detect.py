@@ -61,8 +61,10 @@ class Detect:
             if options.run:
                 report = job.run(settings, VERSION)
                 code = FAILED if report["problem"] else OK
+            elif options.last:
+                report, code = job.last(settings), OK
             else:
-                report = job.last(settings) if options.last else job.preview(settings, VERSION)
+                report = job.preview(settings, VERSION)
                 code = FAILED if _matters(report) else OK
         except job.EXPECTED as error:
             raise ConfigError(f"{options.config}: {error}" if options.check_config else str(error)) from error

@@ -18,14 +18,13 @@ _CONFIDENTIAL = (
 )
 _VALUE = r"""["']?(?:(?:bearer|basic|token)\s{1,3})?[^\s&;"',]+"""
 # Every repetition has a bound: whoever chooses the text must not choose how long this takes.
-_OPTION = re.compile(
-    rf"(?i)-{{1,2}}(?:[\w.-]{{0,40}}{_CONFIDENTIAL}[\w.-]{{0,40}}|(?:[\w-]{{0,40}}-)?(?:pass|auth|key)|p)"
-)
-_NAMED = re.compile(rf"""(?i)({_CONFIDENTIAL}[\w.-]{{0,40}}["']?\s{{0,3}}[=:]\s{{0,3}}){_VALUE}""")
-_FOLLOWED = re.compile(rf"(?i)(-{_CONFIDENTIAL}[\w.-]{{0,40}}\s{{1,3}}|(?<!\S)--?pass[=:\s]){_VALUE}")
-_GLUED = re.compile(r"((?<!\S)-p)(?!ools?\b|orts?\b|id\b|idfile\b|ath\b|refix\b|rofile\b)[^\s=/-][^\s]*")
-_IN_URL = re.compile(r"(?i)\b([a-z][\w+.-]{0,30}://[^\s/@:]*):[^\s/@]+@")
-_ALONE_IN_URL = re.compile(r"(?i)\b(https?://)[^\s/@:]+(?=@)")
+# Compiled when they are first needed, which on most hosts is never.
+_OPTION = rf"(?i)-{{1,2}}(?:[\w.-]{{0,40}}{_CONFIDENTIAL}[\w.-]{{0,40}}|(?:[\w-]{{0,40}}-)?(?:pass|auth|key)|p)"
+_NAMED = rf"""(?i)({_CONFIDENTIAL}[\w.-]{{0,40}}["']?\s{{0,3}}[=:]\s{{0,3}}){_VALUE}"""
+_FOLLOWED = rf"(?i)(-{_CONFIDENTIAL}[\w.-]{{0,40}}\s{{1,3}}|(?<!\S)--?pass[=:\s]){_VALUE}"
+_GLUED = r"((?<!\S)-p)(?!(?:ools?|orts?|id|idfile|ath|refix|rofile|ass)\b)[^\s=/-][^\s]*"
+_IN_URL = r"(?i)\b([a-z][\w+.-]{0,30}://[^\s/@:]*):[^\s/@]+@"
+_ALONE_IN_URL = r"(?i)\b(https?://)[^\s/@:]+(?=@)"
 
 
 def arguments(command: bytes) -> Iterator[str]:
@@ -46,7 +45,7 @@ def shown(command: bytes) -> str:
     for argument in command[:SHOWN].rstrip(b"\0").split(b"\0"):
         text = os.fsdecode(argument)
         parts.append(HIDDEN if secret and not text.startswith("/") else masked(text))
-        secret = bool(_OPTION.fullmatch(text))
+        secret = bool(re.fullmatch(_OPTION, text))
     if len(command) > SHOWN:
         parts.append(f"…({len(command) - SHOWN} more bytes)")
     return " ".join(parts)
@@ -54,7 +53,7 @@ def shown(command: bytes) -> str:
 
 def masked(argument: str) -> str:
     """One argument, what in it looks like a secret as ``***``: values of passwords and tokens, credentials in URLs."""
-    text = _IN_URL.sub(rf"\1:{HIDDEN}@", argument)
+    text = re.sub(_IN_URL, rf"\1:{HIDDEN}@", argument)
     for pattern in (_ALONE_IN_URL, _NAMED, _FOLLOWED, _GLUED):
-        text = pattern.sub(rf"\1{HIDDEN}", text)
+        text = re.sub(pattern, rf"\1{HIDDEN}", text)
     return text

@@ -48,7 +48,8 @@ POOLS = (
 """Domains of pools."""
 # fmt: on
 
-_ALGORITHMS = re.compile(
+# Compiled when they are first needed, which on most hosts is never.
+_ALGORITHMS = (
     r"(?:rx/\w+|random(?:x|wow|arq|sfx|keva|epic|xl|yada)\w*|cn(?:-\w+)?/[\w-]+|cryptonight[\w/-]*|ghostrider|argon2/"
     r"(?:chukwa\w*|ninja|wrkz)|astrobwt\w*|ethash|etchash|kawpow|progpow\w*|firopow|autolykos2?|kheavyhash|verushash|"
     r"equihash[\w/]*|beamhash\w*|cuck(?:oo|aroo|atoo)\w*|lyra2\w+|x1[1-9][a-z]*|x2[125][a-z]*|yescryptr\d+|"
@@ -70,24 +71,20 @@ _COINS = frozenset((
     "kas", "kaspa", "arq", "arqma", "sal", "salvium",
 ))
 # fmt: on
-_URL = re.compile(
+_URL = (
     r"(?:stratum\d?s?(?:\+[a-z0-9]+)*|ethproxy(?:\+\w+)?|ethstratum\w*(?:\+\w+)?|daemon\+https?)://[^\s/*]{0,300}[\w\]]"
 )
-_HOST = re.compile(
-    r"(?:([a-z][a-z0-9+]{0,20})://)?(?:[^\s@/]{1,300}@)?([a-z0-9][a-z0-9.-]{2,252})(?::(\d{1,5}))?(?:/\S{0,300})?"
-)
+_HOST = r"(?:([a-z][a-z0-9+]{0,20})://)?(?:[^\s@/]{1,300}@)?([a-z0-9][a-z0-9.-]{2,252})(?::(\d{1,5}))?(?:/\S{0,300})?"
 _WEB = (None, "http", "https", "ssh", "git", "ftp")
-_MONERO = re.compile(r"[48][1-9A-HJ-NP-Za-km-z]{94}(?:[1-9A-HJ-NP-Za-km-z]{11})?(?:[.+/:].*)?")
-_ADDRESS = re.compile(
-    r"(?:[a-z]{2,8}:)?(?:0x[0-9a-fA-F]{40}|bc1[0-9a-z]{25,60}|[13][1-9A-HJ-NP-Za-km-z]{25,34})(?:[.+/:].*)?"
+_MONERO = r"[48][1-9A-HJ-NP-Za-km-z]{94}(?:[1-9A-HJ-NP-Za-km-z]{11})?(?:[.+/:].*)?"
+_ADDRESS = r"(?:[a-z]{2,8}:)?(?:0x[0-9a-fA-F]{40}|bc1[0-9a-z]{25,60}|[13][1-9A-HJ-NP-Za-km-z]{25,34})(?:[.+/:].*)?"
+# What holds none of these is no miner's command line. Both start with one plain byte, which makes them fast.
+_WORTH_A_LOOK = re.compile(
+    rb"-(?:-(?:donate-|nicehash|rig-id|randomx|cpu-|huge-pages-jit|argon2-impl|health-print|pause-on|self-select|coin|algo|"
+    rb"server|url)|a(?:[\0 ]|rx/|cn/)|o[\0 ]|(?:u|-user|w|-wallet|-?wal)[\0= ]?(?:[a-z]{2,8}:)?[48013b][0-9a-z]{24})"
 )
-_NEEDLES = (
-    *(b"stratum", b"ethproxy", b"daemon+http", b"--donate-", b"--nicehash", b"--rig-id", b"--randomx", b"--cpu-"),
-    *(b"--huge-pages-jit", b"--argon2-impl", b"--health-print", b"--pause-on", b"--self-select", b"--coin"),
-    *(b"pool", b"--algo", b"-a\0", b"-a ", b"-arx/", b"-acn/"),
-)
-"""In lower case. What holds none of them, no wallet and no pool's name, has no miner's argument."""
-_WALLETS = re.compile(rb"-(?:u|-user|w|-wallet|-?wal)[\0= ]?(?:[a-z]{2,8}:)?[48013b][0-9a-z]{24}")
+_NETWORK = re.compile(rb":(?://|[0-9]{2,5}(?:[\0/ ]|$))")
+_SCHEMES = (b"stratum", b"ethproxy", b"daemon+http")
 
 
 class Names:
@@ -120,18 +117,18 @@ class Arguments:
     def __init__(self, pools: Iterable[str]) -> None:
         """Takes domains, which stand for every name in them."""
         self._pools = frozenset(name.lower().strip(".") for name in pools if name.strip("."))
-        self._needles = (*_NEEDLES, *(name for name in map(os.fsencode, self._pools) if b"pool" not in name))
+        self._signs = (*_SCHEMES, *map(os.fsencode, self._pools))
 
     def match(self, command: bytes) -> Optional[str]:
         """The arguments that give it away, or None. Passwords in them are shown as ``***``."""
         low = command.lower()
-        for needle in self._needles:
-            if needle in low:
-                break
-        else:
-            if not _WALLETS.search(low):
-                return None
-        return self._look(command)
+        if b"pool" in low or _WORTH_A_LOOK.search(low):
+            return self._look(command)
+        if _NETWORK.search(low):
+            for sign in self._signs:
+                if sign in low:
+                    return self._look(command)
+        return None
 
     def _look(self, command: bytes) -> Optional[str]:
         """One sign that is a miner's alone is enough, and two that others may share."""
@@ -147,22 +144,22 @@ class Arguments:
         return None
 
     def _certain(self, option: str, value: str) -> bool:
-        if option in _FLAGS or (option in _WALLET and _MONERO.fullmatch(value)):
+        if option in _FLAGS or (option in _WALLET and re.fullmatch(_MONERO, value)):
             return True
         low = value.lower()
-        if option in _ALGORITHM and _ALGORITHMS.fullmatch(low):
+        if option in _ALGORITHM and re.fullmatch(_ALGORITHMS, low):
             return True
-        if "://" in low and _URL.match(low):
+        if "://" in low and re.match(_URL, low):
             return True
-        return "." in low and self._pool(option, low)
+        return ("." in low or ":" in low) and self._pool(option, low)
 
     def _pool(self, option: str, value: str) -> bool:
-        match = _HOST.fullmatch(value)
+        match = re.fullmatch(_HOST, value)
         if not match:
             return False
         scheme, host, port = match.groups()
         labels = host.split(".")
-        if any(".".join(labels[at:]) in self._pools for at in range(min(len(labels) - 1, 9))):
+        if any(".".join(labels[at:]) in self._pools for at in range(min(len(labels), 9))):
             return port is not None or option in _SERVER or scheme not in _WEB
         return option in _SERVER and port is not None and "pool" in labels[:-2] and not host.endswith(".ntp.org")
 
@@ -186,8 +183,8 @@ def _options(command: bytes) -> Iterator[tuple[str, str, str]]:
 def _hint(option: str, value: str) -> str:
     if option == "--coin" and value.lower() in _COINS:
         return "coin"
-    if option in _WALLET and _ADDRESS.fullmatch(value):
+    if option in _WALLET and re.fullmatch(_ADDRESS, value):
         return "wallet"
-    if option in _SERVER and _HOST.fullmatch(value.lower()) and re.search(r":\d{1,5}$", value):
+    if option in _SERVER and re.fullmatch(_HOST, value.lower()) and re.search(r":\d{1,5}$", value):
         return "server"
     return ""

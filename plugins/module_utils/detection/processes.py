@@ -82,7 +82,7 @@ class Options(NamedTuple):
         for name in ("miner_names", "pool_names", "temporary_folders"):
             if not all(isinstance(one, str) and one.strip() for one in given[name]):
                 raise DetectionError(f"The configuration's processes.{name} takes texts, none of them empty.")
-        if not all(isinstance(one, int) and 0 < one < 65536 for one in given["pool_ports"]):
+        if not all(isinstance(one, int) and one is not True and 0 < one < 65536 for one in given["pool_ports"]):
             raise DetectionError("The configuration's processes.pool_ports takes numbers from 1 to 65535.")
         folders = [*given["temporary_folders"], *(TEMPORARY if given["defaults"] else ())]
         if not all(one.startswith("/") for one in folders):

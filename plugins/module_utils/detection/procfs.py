@@ -29,7 +29,7 @@ _KERNEL_THREAD = 0x00200000
 _EPHEMERAL = (32768, 60999)
 
 _ID = r"[0-9a-f]{64}|[0-9a-f]{32}-[0-9]+"
-_CONTAINER = re.compile(
+_CONTAINER = (
     rf"/(?!\w*-?conmon-)(?:(?P<prefix>[\w.-]*?)-)?(?P<id>{_ID})(?:\.scope)?(?:/|$)"
     r"|/lxc(?:\.payload)?[./](?P<lxc>[^/]+)"
     r"|/machine\.slice/(?:systemd-nspawn@(?P<nspawn>[^/]+)\.service|machine-(?!qemu)(?P<machine>[^/]+)\.scope)(?:/|$)"
@@ -320,7 +320,7 @@ def container_of(cgroup: str) -> str:
     of the host.
     """
     for line in cgroup.splitlines():
-        match = _CONTAINER.search(line.split(":", 2)[-1])
+        match = re.search(_CONTAINER, line.split(":", 2)[-1])
         if not match:
             continue
         if match.group("id"):

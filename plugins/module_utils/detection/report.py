@@ -15,6 +15,7 @@ MOST_LINES = 40
 """Lines that findings take, whatever their number."""
 MOST_OF_A_RULE = 5
 MOST_BLIND = 5
+_DELIVERY = ("sent", "waiting", "rejected", "dropped")
 WIDEST = 160
 """Characters of a subject and of a summary."""
 
@@ -84,8 +85,11 @@ def _state(report: Mapping[str, Any]) -> list[str]:
     if store:
         lines.append(f"Log store: {store}.")
     if delivery:
-        told = ", ".join(f"{count} {name}" for name, count in delivery.items() if count)
+        told = ", ".join(f"{delivery[name]} {name}" for name in _DELIVERY if delivery.get(name))
         lines.append(f"Webhooks, in that run: {told or 'nothing sent, nothing waiting'}.")
+        for name, one in (delivery.get("destinations") or {}).items():
+            if one["problem"]:
+                lines.append(f"  {name}: {one['problem']} Tried again in {one['retry_in']} s.")
     return ["", *lines] if lines else []
 
 
