@@ -10,6 +10,10 @@ import re
 from collections.abc import Iterator
 
 HIDDEN = "***"
+READ = 2 * 1024 * 1024
+"""Bytes that are read of one: as much as the kernel lets a program be started with by default."""
+MOST = 10_000
+"""Arguments that are looked at of one. Each costs microseconds, and whoever chooses them must not choose how long."""
 SHOWN = 4096
 """Bytes of a command line that are shown; what comes after is counted only."""
 
@@ -28,15 +32,17 @@ _ALONE_IN_URL = r"(?i)\b(https?://)[^\s/@:]+(?=@)"
 
 
 def arguments(command: bytes) -> Iterator[str]:
-    """Each argument of a command line; a title, which is one text without an end, is taken apart at its spaces."""
+    """The arguments of a command line, up to MOST; a title, which is one text, is taken apart at its spaces."""
     text = command.rstrip(b"\0")
-    ends, pattern = (b"\0", rb"[^\0]+") if b"\0" in text else (b" ", rb"[^\0\s]+")
-    if len(text) < SHOWN:
-        for argument in text.split(ends):
-            yield os.fsdecode(argument)
-        return
-    for match in re.finditer(pattern, text):
-        yield os.fsdecode(match.group())
+    for argument in text.split(b"\0", MOST)[:MOST] if b"\0" in text else text.split(None, MOST)[:MOST]:
+        yield os.fsdecode(argument)
+
+
+def too_long(command: bytes) -> bool:
+    """Whether there is more of it than is looked at."""
+    if len(command) <= MOST:
+        return False
+    return len(command) >= READ or max(command.rstrip(b"\0").count(b"\0"), command.count(b" ")) >= MOST
 
 
 def shown(command: bytes) -> str:

@@ -14,11 +14,11 @@ import os
 import re
 from typing import Any, NamedTuple, Optional
 
-from . import miners
+from . import commands, miners
 from .errors import DetectionError
 from .findings import Finding, Scan, found
 from .options import Kind, read
-from .procfs import COMMAND_MOST, Owners, Proc
+from .procfs import Owners, Proc
 from .sockets import Socket, is_loopback, is_private, with_port
 
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run/shm", "/run/user", "/run/lock")  # noqa: S108 - looked for, not used
@@ -189,8 +189,8 @@ class _Survey:
             sign = self._options.arguments.match(command)
             if sign and not (exe in _READERS and not self._proc.place(pid)):
                 self._add("process.miner_arguments", pid, exe, name, "Its arguments are a miner's.", {"matched": sign})
-        if len(command) >= COMMAND_MOST:
-            self.blind_at(f"A command line of {COMMAND_MOST} bytes or more was read in part: {exe or name}")
+        if commands.too_long(command):
+            self.blind_at(f"A command line is too long to be looked at as a whole: {exe or name}")
 
     def _by_program(self, exe: str) -> list[tuple[str, str]]:
         """What the path alone tells; hosts run the same few programs many times."""

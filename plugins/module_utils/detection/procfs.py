@@ -19,8 +19,6 @@ from typing import Any, NamedTuple, Union
 from . import commands
 from .sockets import Socket, tcp, udp
 
-COMMAND_MOST = 2 * 1024 * 1024
-"""Bytes that are read of one command line: as much as the kernel lets a program be started with by default."""
 _COMMAND_FIRST = 64 * 1024
 LINKS_MOST = 500_000
 """Open files that are looked at for the owners of sockets."""
@@ -83,14 +81,14 @@ class Proc:
         return os.readlink(f"{self.root}/{name}")
 
     def command(self, pid: str) -> bytes:
-        """A process's arguments, each ended by NUL, up to COMMAND_MOST bytes."""
+        """A process's arguments, each ended by NUL, up to commands.READ bytes."""
         fd = os.open(f"{self.root}/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
         try:
             text = os.read(fd, _COMMAND_FIRST)
             if len(text) < _COMMAND_FIRST:
                 return text
             parts, size = [text], len(text)
-            while size < COMMAND_MOST and (more := os.read(fd, COMMAND_MOST - size)):
+            while size < commands.READ and (more := os.read(fd, commands.READ - size)):
                 parts.append(more)
                 size += len(more)
             return b"".join(parts)

@@ -32,13 +32,15 @@ class Killed(BaseException):
 
 
 class FakeHost:
-    """Attributes: calls, of programs; problem, of the next run; refuses, what a program that starts with it says."""
+    """Attributes: calls, of programs; problem, of the next run; refuses and says, what
+    a program that fails, or does not, writes to its standard error."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.calls: list[str] = []
         self.seen: dict[str, str] = {}
         self.refuses: dict[str, str] = {}
+        self.says: dict[str, str] = {}
         self.problem: str | None = None
         self.kill_at: str | None = None
         self.active = self.enabled = self.activating = False
@@ -65,6 +67,7 @@ class FakeHost:
             self.seen["credentials"] = " ".join(sorted(path.name for path in folder.iterdir()))
         if line.startswith("systemd-analyze"):
             self.seen["service"] = Path(next(name for name in command if name.endswith(SERVICE))).read_text()
+            return 0, "", self.says.get("systemd-analyze", "")
         if "sys.version_info" in line:
             return 0, "True\n", ""
         if "--last" in line:

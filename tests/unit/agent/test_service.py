@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,17 +162,9 @@ class TestPresent:
         assert host.loaded[TIMER] == "[Timer]\nOnCalendar=hourly\n"
 
     def test_what_systemd_says_of_the_units_is_a_warning(self, host: FakeHost) -> None:
-        plain = host.run
-
-        def warns(command: Any, environment: Any) -> tuple[int, str, str]:
-            code, out, err = plain(command, environment)
-            if command[0] == "systemd-analyze":
-                err = f"{command[-1]}:3: Unknown key name 'X'\n/lib/systemd/system/other.service:1: what is this\n"
-            return code, out, err
-
-        one = make(host)
-        one._run = warns
-        assert one.present().warnings == [f"{TIMER}:3: Unknown key name 'X'"]
+        line = f"{host.root}/run/custodes-detect.new/units/{TIMER}:3: Unknown key name 'X', ignoring."
+        host.says["systemd-analyze"] = f"{line}\n/lib/systemd/system/other.service:1: what is this\n"
+        assert make(host).present().warnings == [f"{TIMER}:3: Unknown key name 'X', ignoring."]
 
 
 class TestVerify:
@@ -205,7 +198,10 @@ class TestVerify:
         assert host.report is not None
         host.report["started"] = "2026-01-01T00:00:00Z"
         assert make(host).present().ran is True
+        os.utime(host.file(CONFIG_FILE), (4e9, 4e9))
+        assert make(host).present().ran is True
         age(host, 60)
+        os.utime(host.file(CONFIG_FILE), (1e9, 1e9))
         assert make(host).present().ran is False
 
     def test_one_under_way_is_waited_for(self, host: FakeHost) -> None:
@@ -248,6 +244,13 @@ class TestRefusals:
     def test_units_that_systemd_refuses(self, host: FakeHost) -> None:
         host.refuses["systemd-analyze"] = f"{host.root}/run/custodes-detect.new/units/{TIMER}:2: Bad value"
         self.unchanged(host, f"systemd refuses these units: {TIMER}:2: Bad value")
+
+    def test_a_value_that_systemd_would_leave_out(self, host: FakeHost) -> None:
+        line = (
+            f"{host.root}/run/custodes-detect.new/units/{TIMER}:6: Failed to parse calendar specification, ignoring: x"
+        )
+        host.says["systemd-analyze"] = f"Cannot find x.device, ignoring\n{line}\n"
+        self.unchanged(host, f"systemd refuses these units: {TIMER}:6: Failed to parse")
 
     @pytest.mark.parametrize(
         ("options", "match"),
@@ -307,7 +310,7 @@ class TestAbsent:
 
     def test_purge(self, used: FakeHost) -> None:
         assert self.absent(used, purge=True) == ["var/log/security/of-others.log"]
-        assert not used.file("/var/lib/custodes/detection").exists()
+        assert not used.file("/var/lib/custodes").exists()
 
     def test_another_command_keeps_the_agent_and_its_credential(self, used: FakeHost) -> None:
         other = used.file("/etc/custodes/snapshot.json")
@@ -378,6 +381,31 @@ def test_killed_at_any_point_the_next_run_completes(
         assert (fresh.active, fresh.enabled, fresh.loaded) == (True, True, UNITS)
         assert done.report is not None
     assert 12 < after < 59
+
+
+def test_an_upgrade_that_was_killed_is_completed(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, host: FakeHost
+) -> None:
+    newer = {name: f"{content}# newer\n" for name, content in UNITS.items()}
+    killer = Killer(monkeypatch)
+    for after in range(1, 60):
+        fresh = FakeHost(tmp_path_factory.mktemp("killed"))
+        make(fresh).present()
+        if killer.survives(after, make(fresh, units=newer).present):
+            break
+        fresh.calls.clear()
+        make(fresh, units=newer).present()
+        assert (fresh.active, fresh.loaded) == (True, newer), f"killed after {after}"
+    assert 5 < after < 59
+
+
+def test_units_that_systemd_has_not_read_yet(host: FakeHost) -> None:
+    make(host).present()
+    host.loaded = dict.fromkeys(UNITS, "older")
+    assert make(host, check=True).present().changes == ["systemd reloaded", "timer restarted"]
+    assert make(host).present().changes == ["systemd reloaded", "timer restarted"]
+    assert host.loaded == UNITS
+    assert make(host).present().changes == []
 
 
 def test_a_removal_that_was_killed_is_completed(

@@ -83,3 +83,10 @@ def test_nothing_on_a_host_reaches_the_terminal_as_it_is(name: str) -> None:
     told = report(blind=[name], problem=name)
     told["findings"] = [{"severity": "low", "rule": "x", "subject": name, "summary": name, "advice": name}]
     assert all(line.isprintable() for line in text(told).split("\n"))
+
+
+def test_a_webhook_that_takes_nothing_is_named_with_its_reason() -> None:
+    destinations = {"pager": {"problem": "It answers 500.", "retry_in": 40}, "chat": {"problem": None, "retry_in": 0}}
+    delivery = {"sent": 0, "waiting": 2, "rejected": 0, "dropped": 0, "destinations": destinations}
+    lines = text({"host": "web-1", "delivery": delivery}).splitlines()
+    assert lines[-2:] == ["Webhooks, in that run: 2 waiting.", "  pager: It answers 500. Tried again in 40 s."]

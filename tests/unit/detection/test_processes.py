@@ -290,9 +290,12 @@ def test_hostile_names_stay_a_line_and_hide_nothing(tree: Tree) -> None:
         text.encode()
 
 
-def test_a_command_line_that_is_too_long_is_said(tree: Tree) -> None:
-    tree.process(60, "a", "/opt/a", [b"y" * 3_000_000, "--donate-level"])
-    assert scan(tree) == Scan([], ["A command line of 2097152 bytes or more was read in part: /opt/a"])
+@pytest.mark.parametrize("command", [[b"y" * 3_000_000, "--donate-level"], ["y"] * 10_001, [b"y " * 10_001]])
+def test_a_command_line_that_is_too_long_is_said(tree: Tree, command: list[str | bytes]) -> None:
+    tree.process(60, "a", "/opt/a", command)
+    assert scan(tree) == Scan([], ["A command line is too long to be looked at as a whole: /opt/a"])
+    tree.process(61, "a", "/opt/a", [*["y"] * 9_000, "--donate-level=1"])
+    assert [one.rule for one in scan(tree).findings] == ["process.miner_arguments"]
 
 
 def test_not_to_have_looked_is_said(tree: Tree, tmp_path: Path) -> None:
@@ -315,9 +318,9 @@ def test_what_may_not_be_read_is_said_once(tree: Tree) -> None:
     tree.process(61, "kworker/0:1", None, flags=KERNEL_THREAD)
     tree.process(62, "kworker/0:1", "/opt/x", ["x"])
     result = processes.scan(Denied(str(tree.root)), Options.from_config({}))
-    assert [(one.rule, one.subject) for one in result.findings] == [
-        ("process.miner_name", "process named xmrig"),
-        ("process.kernel_thread_imitation", "process named kworker/0:1"),
+    assert [(one.rule, one.subject, one.evidence["pids"]) for one in result.findings] == [
+        ("process.miner_name", "process named xmrig", [60]),
+        ("process.kernel_thread_imitation", "process named kworker/0:1", [62]),
     ]
     assert result.blind == ["Some processes' programs cannot be seen: that takes root and CAP_SYS_PTRACE."]
 

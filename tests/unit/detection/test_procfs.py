@@ -139,15 +139,21 @@ def test_owners_of_sockets(tree: Tree) -> None:
     tree.process(9, "x", "/x", sockets=[101, 102])
     owners = tree.proc().owners([0, 101, 102, 999])
     assert owners == ({101: "8", 102: "9"}, False, False)
-    assert tree.proc().owners([0]).found == {}
+
+
+def test_a_socket_without_an_inode_has_no_owner_to_look_for(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Proc, "pids", None)
+    assert tree.proc().owners([0]) == ({}, False, False)
 
 
 def test_the_search_for_owners_has_an_end(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree.process(8, "x", "/x", sockets=range(100, 120))
     monkeypatch.setattr("ansible_collections.custodes.security_dr.plugins.module_utils.detection.procfs.LINKS_MOST", 5)
-    owners = tree.proc().owners([104, 119])
+    tree.process(9, "x", "/x", sockets=[130])
+    owners = tree.proc().owners([104, 119, 130])
     assert owners.cut
     assert len(owners.found) < 2
+    assert 130 not in owners.found
 
 
 def test_listeners_of_all_tables(tree: Tree) -> None:
@@ -185,7 +191,7 @@ def test_without_ports_nothing_is_read_after_the_listeners() -> None:
         f" 0: {hexadecimal('10.0.0.1', 99)} {hexadecimal('0.0.0.0', 0)} {state} 0:0 0:0 0 0 0 {number}\n".encode()
         for number, state in enumerate(("0A", "01", "0A"))
     ]
-    found, connections = sockets.tcp(iter(lines), frozenset())
+    found, connections = sockets.tcp([b"  sl  local_address rem_address   st tx_queue\n", *lines], frozenset())
     assert [one.inode for one in found] == [0]
     assert connections == []
 
