@@ -28,10 +28,11 @@ def explain(error: OSError) -> str:
 
 
 @contextmanager
-def new_file(dest: Path) -> Iterator[IO[bytes]]:
+def new_file(dest: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
     """A file that takes the name `dest` when the block ends well, and vanishes when it does not.
 
-    What a killed run left behind is removed by the next one for the same name.
+    What a killed run left behind is removed by the next one for the same name. Without `sync` a power cut may take the
+    file back to what it was, or to nothing.
 
     Raises:
         StoreError: the folder cannot be written, or the disk is full.
@@ -53,9 +54,11 @@ def new_file(dest: Path) -> Iterator[IO[bytes]]:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
             partial.replace(dest)
-            sync_folder(dest.parent)
+            if sync:
+                sync_folder(dest.parent)
     except OSError as error:
         if error.filename is not None and Path(error.filename) not in (partial, dest):
             raise

@@ -149,19 +149,27 @@ def run(settings: Settings, version: str, clock: Callable[[], float] = time.time
             seen.scans["delivery"] = Scan(spool.findings(memory.delivery), [])
         memory.update(seen.scans, now, os.uname().nodename, settings.reminder)
         report = _report(seen, memory, version, now)
-        if memory.pending:
-            memory.save(settings.memory)
-        _tell(settings, memory, log, seen.log_store, report, problems)
+        # On a quiet host one save at the end does, and nobody waits for the disk.
+        busy = bool(memory.pending or memory.delivery.get("queue"))
+        save = (lambda: memory.save(settings.memory)) if busy else (lambda: None)
+        save()
+        _tell(settings, memory, log, seen.log_store, report, problems, save)
         report["problem"] = " ".join(problems) or None
         report["duration"] = time.monotonic() - began
         memory.last_run = report
-        memory.save(settings.memory)
+        memory.save(settings.memory, sync=busy)
         _write_metrics(settings, report, memory, clock())
         return {**report, "findings": memory.active()}
 
 
 def _tell(
-    settings: Settings, memory: Memory, log: str, store: str, report: dict[str, Any], problems: list[str]
+    settings: Settings,
+    memory: Memory,
+    log: str,
+    store: str,
+    report: dict[str, Any],
+    problems: list[str],
+    save: Callable[[], None],
 ) -> None:
     """To the log, then to the webhooks: a full disk keeps nothing from being sent."""
     events = memory.pending
@@ -176,9 +184,7 @@ def _tell(
         from . import delivery  # noqa: PLC0415 - the same
 
         try:
-            report["delivery"], _findings = delivery.deliver(
-                events, store, memory.delivery, settings.delivery, lambda: memory.save(settings.memory)
-            )
+            report["delivery"], _findings = delivery.deliver(events, store, memory.delivery, settings.delivery, save)
         except StoreError as error:
             problems.append(str(error))
     try:
