@@ -64,7 +64,9 @@ def look(settings: Settings, memory: Memory, now: float, *, record: bool, root: 
         changed = _guarded(
             "files", lambda: Scan(baseline.compare(old, inventory, reader, accept_package_changes=accept), [])
         )
-        scans["files"] = Scan([*judged, *changed.findings], [*inventory.blind, *changed.blind])
+        scans["baseline"] = Scan(judged, [])
+        # With nothing to compare with, nobody can tell whether a change of before is still there: it stays.
+        scans["files" if old else "standing"] = Scan(changed.findings, [*inventory.blind, *changed.blind])
         scans["infrastructure"], store = probes.finish()
     allowed = {name: Scan(allowlist.apply(scan.findings, settings.allow), scan.blind) for name, scan in scans.items()}
     return Seen(allowed, inventory, reader, store, report)
