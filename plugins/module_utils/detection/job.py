@@ -61,10 +61,15 @@ def look(settings: Settings, memory: Memory, now: float, *, record: bool, root: 
         inventory = _inventory(reader, settings)
         old, judged, report = _baseline(settings, memory, inventory, now, record=record)
         accept = settings.accept_package_changes
-        changed = _guarded(
-            "files", lambda: Scan(baseline.compare(old, inventory, reader, accept_package_changes=accept), [])
-        )
-        scans["files"] = Scan([*judged, *changed.findings], [*inventory.blind, *changed.blind])
+        if old is None:
+            # With nothing to compare with, nobody has looked whether what was found before is still there.
+            scans["baseline"] = Scan(judged, inventory.blind)
+        else:
+            changed = _guarded(
+                "files", lambda: Scan(baseline.compare(old, inventory, reader, accept_package_changes=accept), [])
+            )
+            scans["baseline"] = Scan(judged, [])
+            scans["files"] = Scan(changed.findings, [*inventory.blind, *changed.blind])
         scans["infrastructure"], store = probes.finish()
     allowed = {name: Scan(allowlist.apply(scan.findings, settings.allow), scan.blind) for name, scan in scans.items()}
     return Seen(allowed, inventory, reader, store, report)
