@@ -13,6 +13,8 @@ FOLDER keeps, for each host, how far its log was judged, and what is still owed 
     also: globs of rules that may be in new lines as well; "infrastructure.*" if not given
     delivered: once               all that is owed was acknowledged, each once
                later              what is new is owed from here on; of it no finding's beginning was acknowledged yet
+               ends_later         as once, but for the ends of findings: they go to who was told that they began, and
+                                  who did not answer is not asked again at once
                never              what is owed and what is new is not to arrive, not even later
 """
 
@@ -29,7 +31,7 @@ from typing import Any
 
 SEVERITIES = ("info", "low", "medium", "high", "critical")
 _FIELDS = {"id", "time", "state", "host", "fingerprint", "rule", "severity", "technique", "subject", "summary"}
-_DELIVERED = ("once", "later", "never")
+_DELIVERED = ("once", "later", "ends_later", "never")
 
 Event = Mapping[str, Any]
 
@@ -71,6 +73,9 @@ def judge(case: Mapping[str, Any], before: Judged) -> tuple[list[str], Judged]:
     wrong += _arrived(case["webhooks"], everything, after, delivered)
     if delivered == "once":
         after.owed = []
+    if delivered == "ends_later":
+        ended = {event["id"] for event in everything if event["state"] == "resolved"}
+        after.owed = [one for one in after.owed if one in ended]
     return wrong, after
 
 
@@ -157,7 +162,7 @@ def _arrived(webhooks: Mapping[str, Any], everything: list[Event], after: Judged
         if acknowledged[one] > 1:
             yield f"{text} was acknowledged {acknowledged[one]} times"
     for one in after.owed:
-        if delivered == "once" and not acknowledged[one]:
+        if not acknowledged[one] and (delivered == "once" or (delivered == "ends_later" and one not in ended)):
             yield f"{about[one]} was not delivered"
         if delivered == "later" and acknowledged[one] and one not in ended:
             yield f"{about[one]} was delivered already"

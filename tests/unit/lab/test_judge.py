@@ -72,6 +72,17 @@ def test_what_is_silent_and_its_end_never_arrive() -> None:
     assert wrong == ["id-2 (resolved schedule.cron: /etc/cron.d/x) was sent, and should not have been"]
 
 
+def test_the_end_of_a_finding_may_wait_for_who_does_not_answer() -> None:
+    events = [event(1), event(2, "resolved"), event(3, fingerprint="f2")]
+    waiting = {"state": "resolved", "also": ["*"], "delivered": "ends_later"}
+
+    wrong, after = judge(case(events, arrival(1), **waiting), Judged())
+
+    assert wrong == ["id-3 (new schedule.cron: /etc/cron.d/x) was not delivered"]
+    assert after.owed == ["id-2"]
+    assert judge(case(events, arrival(1, 2), expected=[]), after)[0] == []
+
+
 @pytest.mark.parametrize(
     ("judged", "told"),
     [
