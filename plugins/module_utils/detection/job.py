@@ -153,7 +153,11 @@ def run(settings: Settings, version: str, clock: Callable[[], float] = time.time
         report = _report(seen, memory, version, now)
         # On a quiet host one save at the end does, and nobody waits for the disk.
         busy = bool(memory.pending or memory.delivery.get("queue"))
-        save = (lambda: memory.save(settings.memory)) if busy else (lambda: None)
+
+        def save() -> None:
+            if busy:
+                memory.save(settings.memory)
+
         save()
         _tell(settings, memory, log, seen.log_store, report, problems, save)
         report["problem"] = " ".join(problems) or None
