@@ -32,8 +32,11 @@ def gauges(prefix: str, families: Iterable[Family]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Replaces the file, which the exporter's own user can read: it holds no secret. Raises StoreError."""
-    with new_file(path) as file:
+    """Replaces the file, which the exporter's own user can read: it holds no secret, and the next run writes it anew.
+
+    Raises StoreError.
+    """
+    with new_file(path, sync=False) as file:
         os.fchmod(file.fileno(), 0o644)
         file.write(text.encode())
 

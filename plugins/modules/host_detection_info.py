@@ -13,7 +13,7 @@ version_added: 0.2.0
 description:
   - Runs the scan of C(custodes detect) once, out of what Ansible carries to the host; nothing is installed, recorded or
     sent, and nothing of it stays on the host.
-  - Where the role M(custodes.security_dr.host_detection#role) keeps a baseline, the scan compares with it. Elsewhere
+  - Where the role P(custodes.security_dr.host_detection#role) keeps a baseline, the scan compares with it. Elsewhere
     only what is suspicious by itself is found, such as miners, deleted programs and unexpected listeners.
   - Needs root, and Python 3.9 or newer on the host. It uses the standard library alone.
 author: the custodes.security_dr authors (@custodes)

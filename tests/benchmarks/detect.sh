@@ -11,6 +11,7 @@
 
 alert() { printf '%s %s: %s\n' "$(date -u +%FT%TZ)" "$1" "$2" >>"$ALERTS"; }
 
+# shellcheck disable=SC2009  # so it is written everywhere, and pgrep prints no user
 found="$(ps aux | grep -Ei 'xmrig|minerd|cpuminer|cgminer|ethminer|kdevtmpfsi|kinsing|stratum\+tcp' | grep -v grep)"
 [ -z "$found" ] || alert miner "$found"
 

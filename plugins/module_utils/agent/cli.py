@@ -34,7 +34,8 @@ def main(
     parser = argparse.ArgumentParser(
         prog="custodes", description="What the custodes.security_dr collection runs on hosts."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    # With prog it needs not import what measures a terminal.
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command", prog="custodes")
     for command in COMMANDS:
         about = (command.__doc__ or "").strip()
         one = commands.add_parser(command.name, help=about, description=about)

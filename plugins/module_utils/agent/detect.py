@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -43,6 +44,8 @@ class Detect:
     @staticmethod
     def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
         """Runs this command; gives the exit code. Raises ConfigError."""
+        # A short life, in which hardly anything becomes garbage: looking for it costs more than it gives back.
+        gc.disable()
         # What a command needs is imported by that command: the other one need not be able to run.
         from ..detection import job  # noqa: PLC0415
         from ..detection.settings import Settings  # noqa: PLC0415

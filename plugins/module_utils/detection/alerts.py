@@ -52,10 +52,10 @@ def append(path: str, events: Sequence[Mapping[str, Any]], max_bytes: int, keep:
 
 
 def note(path: str, line: str, now: float, max_bytes: int, keep: int) -> None:
-    """Puts a line of text into a log, the time before it. Rotates, makes and raises as `append` does."""
+    """Puts a line of text into a log, the time before it. Rotates, makes and raises as `append` does; syncs nothing."""
     text = f"{utc(now)} {one_line(line)}\n"
     with _explained(path), _folder(path) as folder:
-        _append(folder, path, text.encode(), max_bytes, keep)
+        _append(folder, path, text.encode(), max_bytes, keep, sync=False)
 
 
 def tampered(path: str, mark: Mapping[str, Any]) -> list[Finding]:
@@ -129,7 +129,7 @@ def _folder(path: str) -> Iterator[int]:
         os.close(handle)
 
 
-def _append(folder: int, path: str, text: bytes, max_bytes: int, keep: int) -> dict[str, Any]:
+def _append(folder: int, path: str, text: bytes, max_bytes: int, keep: int, *, sync: bool = True) -> dict[str, Any]:
     name = os.path.basename(path)
     handle = _open(folder, path)
     try:
@@ -145,7 +145,8 @@ def _append(folder: int, path: str, text: bytes, max_bytes: int, keep: int) -> d
             _close_line(handle, info.st_size)
         while text:
             text = text[os.write(handle, text) :]
-        os.fsync(handle)
+        if sync:
+            os.fsync(handle)
         info = os.fstat(handle)
         return {"path": path, "inode": info.st_ino, "size": info.st_size}
     finally:

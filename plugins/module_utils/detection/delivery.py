@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Optional
 
 from ..files import StoreError
-from . import http, receivers
+from . import receivers, transport
 from .errors import DetectionError
 from .findings import Finding
 from .options import read
@@ -99,7 +99,7 @@ def deliver(
     save: Callable[[], None],
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
-    post: Callable[..., http.Answer] = http.post,
+    post: Callable[..., transport.Answer] = transport.post,
     jitter: Callable[[float], float] = _uniform,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> tuple[dict[str, Any], list[Finding]]:
@@ -113,8 +113,8 @@ def deliver(
         memory: the spool; empty at first, changed here.
         options: how.
         save: makes the spool last. When it raises StoreError, what can be sent is sent nevertheless.
-        clock, sleep, post, jitter, monotonic: stand in for time.time, time.sleep, http.post, the random part of the
-            back-off under a ceiling, and time.monotonic.
+        clock, sleep, post, jitter, monotonic: stand in for time.time, time.sleep, transport.post, the random part of
+            the back-off under a ceiling, and time.monotonic.
 
     Returns:
         The report, without secrets: how many events were `sent`, `rejected` and `dropped` now, how many are `waiting`,
@@ -149,7 +149,7 @@ class _Sender:
         save: Callable[[], None],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
-        post: Callable[..., http.Answer],
+        post: Callable[..., transport.Answer],
         jitter: Callable[[float], float],
         monotonic: Callable[[], float],
     ) -> None:
@@ -217,7 +217,7 @@ class _Sender:
                 answer = self._post(
                     request.url, request.body, request.headers, destination.ca_cert, timeout, destination.proxy
                 )
-            except http.HttpError as error:
+            except transport.HttpError as error:
                 self._back_off(state, str(error), 0.0)
                 return None
             status, wait = answer.status, answer.retry_after or 0.0

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, Optional, Union
 
-from . import certificates, http
+from . import certificates, transport
 from .child import Child
 from .errors import DetectionError
 from .findings import Finding, Scan, found
@@ -136,7 +136,7 @@ _CERTIFICATE: dict[str, tuple[type, Any]] = {
 
 def _probe(kind: str, form: str, name: str, options: Mapping[str, Any], where: str) -> Probe:
     url, path = options["url"], _PATHS[form]
-    http.parse_url(url, f"{where}.url")
+    transport.parse_url(url, f"{where}.url")
     if path and not url.endswith(path):
         url = url.rstrip("/") + path
     return Probe(kind, form, name, url, options["ca_cert"])
@@ -149,7 +149,7 @@ def _certificate(given: Any, where: str, days: float) -> Certificate:
         raise DetectionError(f"The configuration's {where} has to have either path or endpoint.")
     if path is not None:
         return Certificate(path, path, "", 0, None, None, days)
-    url = http.parse_url(f"https://{endpoint}", f"{where}.endpoint")
+    url = transport.parse_url(f"https://{endpoint}", f"{where}.endpoint")
     if url.target != "/":
         raise DetectionError(f"The configuration's {where}.endpoint has to be of the form host:port.")
     return Certificate(url.address, None, url.host, url.port, options["server_name"], options["ca_cert"], days)
@@ -166,8 +166,8 @@ class Outcome(NamedTuple):
 def scan(
     options: Options,
     now: float,
-    get: Callable[..., http.Answer] = http.get,
-    peer: Callable[..., bytes] = http.peer_certificate,
+    get: Callable[..., transport.Answer] = transport.get,
+    peer: Callable[..., bytes] = transport.peer_certificate,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Scan, str]:
     """Asks all at once; what was seen, and the state of the log store, one of STATES.
@@ -175,7 +175,7 @@ def scan(
     Args:
         options: whom to ask.
         now: seconds since 1970.
-        get, peer, sleep: stand in for http.get, http.peer_certificate and time.sleep.
+        get, peer, sleep: stand in for transport.get, transport.peer_certificate and time.sleep.
     """
     import threading  # noqa: PLC0415 - a run without infrastructure needs none
 
@@ -223,7 +223,7 @@ def _judged(
     target: Target,
     options: Options,
     now: float,
-    get: Callable[..., http.Answer],
+    get: Callable[..., transport.Answer],
     peer: Callable[..., bytes],
     sleep: Callable[[float], None],
 ) -> Outcome:
@@ -236,14 +236,14 @@ def _judged(
                 outcome = _answered(target, get(target.url, target.ca_cert, options.timeout))
             else:
                 outcome = _dated(target, options.timeout, now, peer)
-        except http.HttpError as error:
+        except transport.HttpError as error:
             outcome = _unreachable(target, error)
         if outcome.state in ("ready", "blind"):
             break
     return outcome
 
 
-def _answered(probe: Probe, answer: http.Answer) -> Outcome:
+def _answered(probe: Probe, answer: transport.Answer) -> Outcome:
     status = answer.status
     accepted = {"vault": status in _VAULT_GOOD, "http": 200 <= status < 300}
     if accepted.get(probe.type, status == 200):
@@ -253,7 +253,7 @@ def _answered(probe: Probe, answer: http.Answer) -> Outcome:
     return Outcome("unready", findings=(_finding("infrastructure.unhealthy", probe, summary, {"status": status}),))
 
 
-def _unreachable(target: Target, error: http.HttpError) -> Outcome:
+def _unreachable(target: Target, error: transport.HttpError) -> Outcome:
     if error.kind == "ca":
         return _blind(target, str(error).rstrip("."))
     if isinstance(target, Certificate) and error.certificate:
@@ -269,7 +269,7 @@ def _unreachable(target: Target, error: http.HttpError) -> Outcome:
 def _finding(rule: str, target: Target, summary: str, evidence: dict[str, Any]) -> Finding:
     if isinstance(target, Certificate):
         return found(rule, target.name, summary, evidence, ("certificate", target.name))
-    address = http.parse_url(target.url, "url").address
+    address = transport.parse_url(target.url, "url").address
     return found(rule, target.name or address, summary, {"address": address, **evidence}, (target.kind, target.name))
 
 

@@ -61,15 +61,12 @@ def look(settings: Settings, memory: Memory, now: float, *, record: bool, root: 
         inventory = _inventory(reader, settings)
         old, judged, report = _baseline(settings, memory, inventory, now, record=record)
         accept = settings.accept_package_changes
-        if old is None:
-            # With nothing to compare with, nobody has looked whether what was found before is still there.
-            scans["baseline"] = Scan(judged, inventory.blind)
-        else:
-            changed = _guarded(
-                "files", lambda: Scan(baseline.compare(old, inventory, reader, accept_package_changes=accept), [])
-            )
-            scans["baseline"] = Scan(judged, [])
-            scans["files"] = Scan(changed.findings, [*inventory.blind, *changed.blind])
+        changed = _guarded(
+            "files", lambda: Scan(baseline.compare(old, inventory, reader, accept_package_changes=accept), [])
+        )
+        scans["baseline"] = Scan(judged, [])
+        # With nothing to compare with, nobody can tell whether a change of before is still there: it stays.
+        scans["files" if old else "standing"] = Scan(changed.findings, [*inventory.blind, *changed.blind])
         scans["infrastructure"], store = probes.finish()
     allowed = {name: Scan(allowlist.apply(scan.findings, settings.allow), scan.blind) for name, scan in scans.items()}
     return Seen(allowed, inventory, reader, store, report)
@@ -154,19 +151,31 @@ def run(settings: Settings, version: str, clock: Callable[[], float] = time.time
             seen.scans["delivery"] = Scan(spool.findings(memory.delivery), [])
         memory.update(seen.scans, now, os.uname().nodename, settings.reminder)
         report = _report(seen, memory, version, now)
-        if memory.pending:
-            memory.save(settings.memory)
-        _tell(settings, memory, log, seen.log_store, report, problems)
+        # On a quiet host one save at the end does, and nobody waits for the disk.
+        busy = bool(memory.pending or memory.delivery.get("queue"))
+
+        def save() -> None:
+            if busy:
+                memory.save(settings.memory)
+
+        save()
+        _tell(settings, memory, log, seen.log_store, report, problems, save)
         report["problem"] = " ".join(problems) or None
         report["duration"] = time.monotonic() - began
         memory.last_run = report
-        memory.save(settings.memory)
+        memory.save(settings.memory, sync=busy)
         _write_metrics(settings, report, memory, clock())
         return {**report, "findings": memory.active()}
 
 
 def _tell(
-    settings: Settings, memory: Memory, log: str, store: str, report: dict[str, Any], problems: list[str]
+    settings: Settings,
+    memory: Memory,
+    log: str,
+    store: str,
+    report: dict[str, Any],
+    problems: list[str],
+    save: Callable[[], None],
 ) -> None:
     """To the log, then to the webhooks: a full disk keeps nothing from being sent."""
     events = memory.pending
@@ -181,9 +190,7 @@ def _tell(
         from . import delivery  # noqa: PLC0415 - the same
 
         try:
-            report["delivery"], _findings = delivery.deliver(
-                events, store, memory.delivery, settings.delivery, lambda: memory.save(settings.memory)
-            )
+            report["delivery"], _findings = delivery.deliver(events, store, memory.delivery, settings.delivery, save)
         except StoreError as error:
             problems.append(str(error))
     try:

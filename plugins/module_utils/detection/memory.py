@@ -127,13 +127,16 @@ class Memory:
         memory.delivery, memory.last_run = content["delivery"], content["last_run"]
         return memory
 
-    def save(self, path: Union[str, Path]) -> None:
-        """Replaces the file, mode 0600; a damaged one is kept beside it. Raises StoreError."""
+    def save(self, path: Union[str, Path], *, sync: bool = True) -> None:
+        """Replaces the file, mode 0600; a damaged one is kept beside it. Raises StoreError.
+
+        Without `sync` it is not waited for the disk: enough where nothing was found that is not on disk already.
+        """
         dest = Path(path)
         if self.damage:
             _keep(dest)
         digest = hashlib.sha256()
-        with new_file(dest) as file:
+        with new_file(dest, sync=sync) as file:
             file.write(_HEAD)
             for piece in self._pieces():
                 digest.update(piece)

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 from .errors import DetectionError
-from .http import parse_url
 from .options import read
+from .transport import parse_url
 
 Event = Mapping[str, Any]
 """As it stands in alerts.log."""
@@ -119,15 +119,11 @@ def batches(kind: str, events: Sequence[Event]) -> list[list[Event]]:
     """The events in their order, cut into what goes into one request to a receiver of this type."""
     if kind not in ("webhook", "slack"):
         return [[event] for event in events]
-    size: Callable[[Event], int]
-    if kind == "slack":
-        size, limit = (lambda event: len(_line(event)) + 1), LONGEST_TEXT - 300
-    else:
-        size, limit = (lambda event: len(_encode(event)) + 2), LONGEST_BODY - 1024
+    limit = LONGEST_TEXT - 300 if kind == "slack" else LONGEST_BODY - 1024
     result: list[list[Event]] = []
     room = 0
     for event in events:
-        needed = size(event)
+        needed = len(_line(event)) + 1 if kind == "slack" else len(_encode(event)) + 2
         if not result or needed > room or len(result[-1]) == MOST_EVENTS:
             result.append([])
             room = limit

@@ -13,7 +13,7 @@ from typing import Any, Optional, Union
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection import delivery
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.findings import Finding
-from ansible_collections.custodes.security_dr.plugins.module_utils.detection.http import Answer, HttpError
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection.transport import Answer, HttpError
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 
 Reply = Union[int, Answer, str, Callable[[list[str]], Any]]

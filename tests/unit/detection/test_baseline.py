@@ -168,7 +168,11 @@ def test_a_link_a_fifo_or_a_folder_in_its_place_is_damage(path: Path, tmp_path: 
 
 def test_one_that_cannot_be_written_leaves_the_old_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = write(path, ITEMS, NOW)
-    monkeypatch.setattr(os, "fsync", lambda _handle: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match="No space left"):
         write(path, {}, NOW)
     assert load(path) == old

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection import delivery, spool
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.errors import DetectionError
-from ansible_collections.custodes.security_dr.plugins.module_utils.detection.http import Answer
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection.transport import Answer
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from unit.detection.deliveries import Crashed, World
 

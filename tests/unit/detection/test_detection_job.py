@@ -121,6 +121,21 @@ def test_a_baseline_that_is_gone_or_changed_later_is_a_finding_and_is_not_replac
     assert not path.exists() or path.read_text() == "{}"
 
 
+def test_what_had_changed_does_not_end_when_the_baseline_is_gone(host: Host) -> None:
+    host.run()
+    (host.root / "etc/cron.d/x").write_text("* * * * * root x\n")
+    host.run()
+    kept = host.settings.baseline.read_bytes()
+    host.settings.baseline.unlink()
+    (host.root / "etc/ld.so.preload").write_text("/tmp/x.so\n")
+    assert {"schedule.cron", "baseline.missing", "persistence.ld_preload"} <= rules(host.run())
+    host.settings.baseline.write_bytes(kept)
+    host.settings.baseline.chmod(0o600)
+    assert "baseline.missing" not in rules(host.run())
+    assert ("resolved", "schedule.cron") not in host.told()
+    assert host.told().count(("new", "persistence.ld_preload")) == 1
+
+
 def test_a_memory_that_is_gone_with_the_baseline_still_there_is_no_first_run(host: Host) -> None:
     host.run()
     (host.root / "etc/cron.d/x").write_text("* * * * * root x\n")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.custodes.security_dr.plugins.module_utils.detection import http, infrastructure
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection import infrastructure, transport
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.errors import DetectionError
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.findings import Scan
-from ansible_collections.custodes.security_dr.plugins.module_utils.detection.http import Answer, HttpError
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.infrastructure import Options
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection.transport import Answer, HttpError
 from lab.pki import Authority
 from unit.detection.webserver import serving
 
@@ -298,4 +298,4 @@ def test_probes_tell_no_path_of_an_url() -> None:
 
 
 def test_the_default_functions_are_the_real_ones() -> None:
-    assert infrastructure.scan.__defaults__ == (http.get, http.peer_certificate, time.sleep)
+    assert infrastructure.scan.__defaults__ == (transport.get, transport.peer_certificate, time.sleep)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ansible_collections.custodes.security_dr.plugins.module_utils.detection import http
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection import transport
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.errors import DetectionError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,9 +36,9 @@ def in_time(seconds: float = SHORT + 0.7) -> Iterator[None]:
     assert time.monotonic() - started < seconds
 
 
-def failure(url: str, ca_cert: str | None = None, timeout: float = SHORT) -> http.HttpError:
-    with in_time(), pytest.raises(http.HttpError) as caught:
-        http.get(url, ca_cert, timeout)
+def failure(url: str, ca_cert: str | None = None, timeout: float = SHORT) -> transport.HttpError:
+    with in_time(), pytest.raises(transport.HttpError) as caught:
+        transport.get(url, ca_cert, timeout)
     assert "secret" not in str(caught.value)
     return caught.value
 
@@ -49,7 +49,7 @@ def at(server: Server, scheme: str = "http", host: str = "127.0.0.1") -> str:
 
 def test_a_get_brings_status_and_body() -> None:
     with serving(OK) as server:
-        assert http.get(at(server), None, 5) == http.Answer(200, b"ready", None)
+        assert transport.get(at(server), None, 5) == transport.Answer(200, b"ready", None)
     head = server.requests[0].decode()
     assert head.startswith("GET /secret/path?token=secret HTTP/1.1\r\n")
     assert f"\r\nHost: 127.0.0.1:{server.port}\r\n" in head
@@ -57,7 +57,7 @@ def test_a_get_brings_status_and_body() -> None:
 
 def test_a_post_sends_its_body_and_headers() -> None:
     with serving(b"HTTP/1.1 429 Slow\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n") as server:
-        answer = http.post(at(server), b'{"a": 1}', {"Authorization": "Bearer x"}, None, 5)
+        answer = transport.post(at(server), b'{"a": 1}', {"Authorization": "Bearer x"}, None, 5)
     assert (answer.status, answer.retry_after) == (429, 7.0)
     assert b"\r\nAuthorization: Bearer x\r\n" in server.requests[0]
     assert b"\r\nContent-Length: 8\r\n" in server.requests[0]
@@ -66,8 +66,8 @@ def test_a_post_sends_its_body_and_headers() -> None:
 
 def test_tls_is_spoken_with_a_server_whose_certificate_the_given_ca_has_signed(authority: Authority) -> None:
     with serving(OK, authority.issue("good")) as server:
-        assert http.get(at(server, "https"), str(authority.ca_file), 5).status == 200
-        assert http.get(at(server, "https", "localhost"), str(authority.ca_file), 5).status == 200
+        assert transport.get(at(server, "https"), str(authority.ca_file), 5).status == 200
+        assert transport.get(at(server, "https", "localhost"), str(authority.ca_file), 5).status == 200
 
 
 def test_a_certificate_is_never_taken_on_trust(authority: Authority, tmp_path: Path) -> None:
@@ -94,12 +94,12 @@ def test_nothing_of_the_environment_counts(
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with serving(OK, authority.issue("good")) as server:
         assert failure(at(server, "https"), None).certificate
-        assert http.get(at(server, "https"), str(authority.ca_file), 5).status == 200
+        assert transport.get(at(server, "https"), str(authority.ca_file), 5).status == 200
     assert not (tmp_path / "keys").exists()
 
 
 def test_tls_before_1_2_is_not_spoken(authority: Authority) -> None:
-    context = http._context(str(authority.ca_file))
+    context = transport._context(str(authority.ca_file))
     assert context.minimum_version.name == "TLSv1_2"
     assert context.check_hostname
     assert context.verify_mode.name == "CERT_REQUIRED"
@@ -126,7 +126,7 @@ def test_a_ca_file_that_is_missing_or_a_fifo_is_this_hosts_own_trouble(tmp_path:
 
 def test_a_redirect_is_an_answer() -> None:
     with serving(b"HTTP/1.1 307 Over there\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n") as server:
-        assert http.get(at(server), None, 5).status == 307
+        assert transport.get(at(server), None, 5).status == 307
     assert len(server.requests) == 1
 
 
@@ -175,8 +175,8 @@ def test_a_server_that_hangs_in_the_handshake_holds_nobody() -> None:
 
 
 def test_a_server_that_does_not_read_what_it_is_sent_holds_nobody() -> None:
-    with serving(silent) as server, in_time(), pytest.raises(http.HttpError) as caught:
-        http.post(at(server), b"x" * (16 << 20), {}, None, SHORT)
+    with serving(silent) as server, in_time(), pytest.raises(transport.HttpError) as caught:
+        transport.post(at(server), b"x" * (16 << 20), {}, None, SHORT)
     assert caught.value.kind == "timeout"
 
 
@@ -197,7 +197,7 @@ def test_an_answer_is_one_although_its_body_never_ends(head: bytes) -> None:
         time.sleep(3)
 
     with serving(treat) as server, in_time():
-        assert http.get(at(server), None, SHORT).status == 200
+        assert transport.get(at(server), None, SHORT).status == 200
 
 
 def test_gigabytes_are_not_read() -> None:
@@ -210,7 +210,7 @@ def test_gigabytes_are_not_read() -> None:
             sent.append(sock.send(b"x" * 65536))
 
     with serving(treat) as server:
-        assert http.get(at(server), None, 5).body == b"x" * http.LONGEST_BODY
+        assert transport.get(at(server), None, 5).body == b"x" * transport.LONGEST_BODY
     assert sum(sent) < 16 << 20
 
 
@@ -236,7 +236,7 @@ def test_an_early_refusal_is_heard_although_the_request_was_not_read_to_its_end(
             pass
 
     with serving(treat) as server:
-        assert http.post(at(server), b"x" * 200_000, {}, None, 5).status == 413
+        assert transport.post(at(server), b"x" * 200_000, {}, None, 5).status == 413
 
 
 def test_a_name_server_that_hangs_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,11 +277,11 @@ def test_the_next_address_is_tried_when_one_does_not_answer(monkeypatch: pytest.
             for port in (deaf.getsockname()[1], server.port)
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: both)
-        assert http.get(at(server, host="two.example"), None, 5).status == 200
+        assert transport.get(at(server, host="two.example"), None, 5).status == 200
 
 
-def proxied(server: Server, authority: Authority, via: str) -> http.Answer:
-    return http.post(at(server, "https"), b"x", {}, str(authority.ca_file), 2, proxy=via)
+def proxied(server: Server, authority: Authority, via: str) -> transport.Answer:
+    return transport.post(at(server, "https"), b"x", {}, str(authority.ca_file), 2, proxy=via)
 
 
 def test_a_proxy_is_asked_to_connect_and_sees_nothing_of_the_request(authority: Authority) -> None:
@@ -314,10 +314,10 @@ def copy(source: socket.socket, sink: socket.socket) -> None:
 
 def test_a_proxy_that_refuses_is_named(authority: Authority) -> None:
     with serving(OK, authority.issue("good")) as server:
-        with serving(b"HTTP/1.1 403 No\r\n\r\n") as via, pytest.raises(http.HttpError) as caught:
+        with serving(b"HTTP/1.1 403 No\r\n\r\n") as via, pytest.raises(transport.HttpError) as caught:
             proxied(server, authority, f"http://127.0.0.1:{via.port}")
         assert str(caught.value) == (f"The proxy 127.0.0.1:{via.port} answers 403 to CONNECT 127.0.0.1:{server.port}.")
-        with serving(b"") as via, pytest.raises(http.HttpError, match="gives no answer to CONNECT"):
+        with serving(b"") as via, pytest.raises(transport.HttpError, match="gives no answer to CONNECT"):
             proxied(server, authority, f"http://127.0.0.1:{via.port}")
 
 
@@ -335,7 +335,7 @@ def test_a_proxy_that_refuses_is_named(authority: Authority) -> None:
     ],
 )
 def test_retry_after_is_a_number_or_a_date(value: str, seconds: float | None) -> None:
-    assert http._seconds(value) == seconds
+    assert transport._seconds(value) == seconds
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_retry_after_is_a_number_or_a_date(value: str, seconds: float | None) ->
 )  # fmt: skip
 def test_what_is_no_plain_url_is_refused_without_being_repeated(url: str) -> None:
     with pytest.raises(DetectionError, match=r"my\.url") as caught:
-        http.parse_url(url, "my.url")
+        transport.parse_url(url, "my.url")
     assert "secret" not in str(caught.value)
 
 
@@ -363,18 +363,18 @@ def test_what_is_no_plain_url_is_refused_without_being_repeated(url: str) -> Non
     ],
 )
 def test_a_url_has_these_parts(url: str, parts: tuple[object, ...]) -> None:
-    assert tuple(http.parse_url(url, "x")) == parts
+    assert tuple(transport.parse_url(url, "x")) == parts
 
 
 def test_a_url_keeps_its_path_out_of_messages() -> None:
-    url = http.parse_url("https://[::1]:1/secret", "x")
+    url = transport.parse_url("https://[::1]:1/secret", "x")
     assert repr(url) == "<Url https://[::1]:1>"
 
 
 @given(st.text(max_size=40))
 def test_whatever_is_taken_for_a_url_cannot_end_a_line_of_the_request(path: str) -> None:
     try:
-        url = http.parse_url(f"https://host/{path}", "x")
+        url = transport.parse_url(f"https://host/{path}", "x")
     except DetectionError:
         return
     assert url.target.isascii()
