@@ -45,7 +45,7 @@ free_bytes:
   sample: 52428800000
 """
 
-import os
+import shutil
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -57,10 +57,10 @@ def main() -> None:
     path = Path(module.params["path"]).absolute()
     existing = next(folder for folder in (path, *path.parents) if folder.is_dir())
     try:
-        space = os.statvfs(existing)
+        free = shutil.disk_usage(existing).free
     except OSError as error:
         module.fail_json(msg=f"Cannot ask the file system of {existing}: {error.strerror}.")
-    module.exit_json(changed=False, path=str(existing), free_bytes=space.f_bavail * space.f_frsize)
+    module.exit_json(changed=False, path=str(existing), free_bytes=free)
 
 
 if __name__ == "__main__":

@@ -130,14 +130,13 @@ def survey(path: Path) -> dict[str, Any]:
     if not database.is_file():
         return {"present": False, "in_use": False, "index": 0, "peers": [], "data_bytes": 0, "free_bytes": 0}
     index, peers = read_peers(database)
-    space = os.statvfs(path)
     return {
         "present": True,
         "in_use": is_in_use(database),
         "index": index,
         "peers": peers,
         "data_bytes": sum(file.stat().st_size for entry in _entries(path) for file in _files(entry)),
-        "free_bytes": space.f_bavail * space.f_frsize,
+        "free_bytes": shutil.disk_usage(path).free,
     }
 
 
