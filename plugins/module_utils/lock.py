@@ -9,9 +9,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-from .files import StoreError, explain
+from .files import Name, StoreError, explain
 
 LOCK = "run.lock"
 
@@ -21,7 +20,7 @@ class BusyError(StoreError):
 
 
 @contextmanager
-def locked(directory: Path, who: str) -> Iterator[None]:
+def locked(directory: Name, who: str) -> Iterator[None]:
     """Keeps other runs of this host out while the block runs; ends with the process, however it ends.
 
     Args:
@@ -32,9 +31,9 @@ def locked(directory: Path, who: str) -> Iterator[None]:
         BusyError: another run is under way; says its process id.
         StoreError: the folder cannot be made or written.
     """
-    path = directory / LOCK
+    path = os.path.join(directory, LOCK)
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StoreError(

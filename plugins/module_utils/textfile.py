@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from .files import new_file
+from .files import Name, new_file
 
 Family = tuple[str, str, Sequence[tuple[Mapping[str, str], Any]]]
 """Name without prefix, help, and each sample's labels and value; a value of None is left out."""
@@ -31,7 +30,7 @@ def gauges(prefix: str, families: Iterable[Family]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Name, text: str) -> None:
     """Replaces the file, which the exporter's own user can read: it holds no secret, and the next run writes it anew.
 
     Raises StoreError.

@@ -37,14 +37,18 @@ MANY_PROCESSES, MANY_LISTENERS = 5000, 2000
 SCRIPT = Path(__file__).with_name("detect.sh")
 ISOLATED = ["-I", "-S"]
 
-# Not ru_maxrss, which begins with the memory of the process that forked.
+# Of the scan's process and of its children, each as it ends. Not ru_maxrss, which begins with the memory of the
+# process that forked.
 _PEAK = """
-import runpy, sys
+import os, runpy, sys
+end = os._exit
+def told(code):
+    status = open("/proc/self/status", "rb").read()
+    os.write(1, b"PEAK %s\\n" % status.partition(b"VmHWM:")[2].split()[0])
+    end(code)
+os._exit = told
 sys.argv = sys.argv[1:]
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-finally:
-    print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 _MANY = """
 import datetime, resource, sys
@@ -93,6 +97,8 @@ def config(folder: Path, server: str, ca_file: Path) -> Path:
     content = {
         "state_directory": str(folder / "state"),
         "log_directory": str(folder / "log"),
+        # As on a host where nothing is amiss; the script asks for the owner of every listener, allowed or not.
+        "listeners": {"allowed": [{"port": "1-65535", "reason": "this machine's own"}]},
         "infrastructure": {
             "log_store": {"type": "loki", "url": server, "ca_cert": str(ca_file)},
             "vault": [{"name": "vault", "url": server, "ca_cert": str(ca_file)}],
@@ -111,7 +117,7 @@ def side_by_side(folder: Path, agent: Path) -> bool:
     with Receiver(certificate=authority.issue("server")) as server, busy_host(folder):
         server.answer("v1/sys/health", body={"initialized": True, "sealed": False, "standby": False})
         server.answer("ready")
-        python, file = host_python(), config(folder, server.https, authority.ca_file)
+        file = config(folder, server.https, authority.ca_file)
         arguments = [str(agent), "detect", "--run", "--config", str(file)]
         baseline = folder / "baseline"
         baseline.touch()
@@ -125,18 +131,19 @@ def side_by_side(folder: Path, agent: Path) -> bool:
         ours, theirs = [], []
         # The first one writes the baseline, and Python's and the kernel's caches are cold.
         for number in range(RUNS + 1):
-            seconds = run([python, *ISOLATED, *arguments]).seconds, run(["sh", str(SCRIPT)], environment).seconds
+            seconds = run(arguments).seconds, run(["sh", str(SCRIPT)], environment).seconds
             if number:
                 ours.append(seconds[0])
                 theirs.append(seconds[1])
-        peak = int(run([python, *ISOLATED, "-c", _PEAK, *arguments]).output.split()[-1]) / 1024
+        lines = run([host_python(), *ISOLATED, "-c", _PEAK, *arguments]).output.splitlines()
+        peaks = [int(line.split()[1]) / 1024 for line in lines if line.startswith("PEAK ")]
     own, other = statistics.median(ours), statistics.median(theirs)
-    fast, small = own / other <= RATIO_GOAL, peak <= RSS_GOAL
+    fast, small = own / other <= RATIO_GOAL, max(peaks) <= RSS_GOAL
     print(
         f"detect, {PROCESSES} processes: {own * 1000:.0f} ms ({min(ours) * 1000:.0f} to {max(ours) * 1000:.0f}) vs "
         f"shell script {other * 1000:.0f} ms ({min(theirs) * 1000:.0f} to {max(theirs) * 1000:.0f}), median of {RUNS}  "
         f"ratio {own / other:.2f} (goal <= {RATIO_GOAL:.2f}: {verdict(fast)})  "
-        f"peak RSS {peak:.0f} MiB (goal <= {RSS_GOAL}: {verdict(small)})",
+        f"peak RSS {max(peaks):.0f} MiB, the largest of {len(peaks)} processes (goal <= {RSS_GOAL}: {verdict(small)})",
         flush=True,
     )
     return fast and small
@@ -206,6 +213,7 @@ def main() -> int:
         folder = Path(name)
         agent = folder / "custodes"
         agent.write_bytes(zipapp.build(host_python()))
+        agent.chmod(0o755)
         met = [side_by_side(folder, agent), many(folder, agent)]
     return 0 if all(met) else 1
 

@@ -9,7 +9,6 @@ import os
 import pwd
 import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Optional
 
 from ..files import StoreError, explain, read_json
@@ -34,10 +33,9 @@ def read_config(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ConfigError: a file is missing or damaged, or one that holds secrets can be read by everyone.
     """
-    file = Path(path)
     try:
-        config = read_json(file)
-        readable_by_all = bool(file.stat().st_mode & stat.S_IROTH)
+        config = read_json(path)
+        readable_by_all = bool(os.stat(path).st_mode & stat.S_IROTH)
     except FileNotFoundError as error:
         raise ConfigError(f"There is no {path}. Name the configuration with --config.") from error
     except StoreError as error:
@@ -48,7 +46,7 @@ def read_config(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
             f"{path} holds secrets ({', '.join(inline)}) and everyone on this host can read it. Give {inline[0]}"
             f"{CREDENTIAL} the name of a credential in its place, or: chmod o-r {path}. Then replace the secret."
         )
-    folder = Path(environ.get("CREDENTIALS_DIRECTORY") or file.parent / "credentials")
+    folder = environ.get("CREDENTIALS_DIRECTORY") or os.path.join(os.path.dirname(path), "credentials")
     filled: dict[str, Any] = _filled(config, folder)
     return filled
 
@@ -60,7 +58,7 @@ def _inline_secrets(value: Any) -> set[str]:
     return set().union(*map(_inline_secrets, value)) if isinstance(value, list) else set()
 
 
-def _filled(value: Any, folder: Path) -> Any:
+def _filled(value: Any, folder: str) -> Any:
     if isinstance(value, list):
         return [_filled(item, folder) for item in value]
     if not isinstance(value, dict):
@@ -74,19 +72,21 @@ def _filled(value: Any, folder: Path) -> Any:
     return filled
 
 
-def _credential(folder: Path, option: str, name: Any) -> str:
+def _credential(folder: str, option: str, name: Any) -> str:
     if not isinstance(name, str) or not name or "/" in name:
         raise ConfigError(f"{option} has to be the name of a file in {folder}, not a path and not the secret itself.")
+    path = os.path.join(folder, name)
     try:
-        value = (folder / name).read_text(encoding="utf-8").strip()
+        with open(path, encoding="utf-8") as file:
+            value = file.read().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = explain(error) if isinstance(error, OSError) else "it is not text"
         raise ConfigError(
-            f"Cannot read {folder / name}, which {option} names: {reason}. The service is given it by LoadCredential= "
+            f"Cannot read {path}, which {option} names: {reason}. The service is given it by LoadCredential= "
             "in its unit; by hand, run this as root."
         ) from error
     if not value:
-        raise ConfigError(f"{folder / name}, which {option} names, is empty. Write the secret into it.")
+        raise ConfigError(f"{path}, which {option} names, is empty. Write the secret into it.")
     return value
 
 

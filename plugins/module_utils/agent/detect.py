@@ -5,17 +5,23 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Optional, TextIO
 
+from ..files import StoreError
 from .config import ConfigError, read_config
 from .version import VERSION
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..detection.settings import Settings
 
 CONFIG = "/etc/custodes/detect.json"
 
@@ -42,37 +48,69 @@ class Detect:
         parser.add_argument("--json", action="store_true", help="print the whole report as one JSON object")
 
     @staticmethod
-    def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+    def of_service(argv: Sequence[str]) -> Optional[SimpleNamespace]:
+        """The options, where these are the arguments that the unit gives: argparse would take a tenth of a scan."""
+        if len(argv) != 4 or list(argv[:3]) != ["detect", "--run", "--config"]:
+            return None
+        asked = {"last": False, "rebaseline": False, "check_config": False, "yes": False, "json": False}
+        return SimpleNamespace(command="detect", start=Detect.run, run=True, config=argv[3], **asked)
+
+    @staticmethod
+    def run(options: Any, environ: Mapping[str, str], out: TextIO) -> int:
         """Runs this command; gives the exit code. Raises ConfigError."""
         # A short life, in which hardly anything becomes garbage: looking for it costs more than it gives back.
         gc.disable()
         # What a command needs is imported by that command: the other one need not be able to run.
-        from ..detection import job  # noqa: PLC0415
-        from ..detection.settings import Settings  # noqa: PLC0415
+        from ..detection.errors import DetectionError  # noqa: PLC0415
 
         # Credentials are needed to send and to judge, and only root can read them.
         config = read_config(options.config, environ)
         try:
-            settings = Settings.from_config(config, time.time(), VERSION)
             if options.check_config:
+                _settings(config)
                 out.write(f"{options.config} is usable.\n")
                 return OK
             if os.geteuid() != 0:
                 raise ConfigError("Run this as root: others see only what is their own, and would take that for all.")
             if options.rebaseline:
-                return _rebaseline(settings, options, out)
-            if options.run:
-                report = job.run(settings, VERSION)
-                code = FAILED if report["problem"] else OK
-            elif options.last:
-                report, code = job.last(settings), OK
-            else:
-                report = job.preview(settings, VERSION)
-                code = FAILED if _matters(report) else OK
-        except job.EXPECTED as error:
+                return _rebaseline(_settings(config), options, out)
+            report, code = _last(config) if options.last else _scan(config, record=options.run)
+        except (DetectionError, StoreError) as error:
             raise ConfigError(f"{options.config}: {error}" if options.check_config else str(error)) from error
         out.write(_told(report, as_json=options.json))
         return code
+
+
+def _settings(config: Mapping[str, Any]) -> Settings:
+    from ..detection.settings import Settings  # noqa: PLC0415 - as above
+
+    return Settings.from_config(config, time.time(), VERSION)
+
+
+def _last(config: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    from ..detection import job  # noqa: PLC0415 - as above
+
+    return job.last(_settings(config)), OK
+
+
+def _scan(config: Mapping[str, Any], *, record: bool) -> tuple[dict[str, Any], int]:
+    now = time.time()
+    # Each is waited for while what the next one needs is still being imported.
+    from ..detection import infrastructure  # noqa: PLC0415 - as above
+
+    with infrastructure.start(infrastructure.Options.from_config(config.get("infrastructure")), now) as probes:
+        settings = _settings(config)
+        from ..detection import programs  # noqa: PLC0415
+
+        with programs.start(settings) as running:
+            from ..detection import job  # noqa: PLC0415
+
+            aside = job.Aside(probes, running)
+            if record:
+                report = job.run(settings, VERSION, aside=aside)
+                return report, FAILED if report["problem"] else OK
+            report = job.preview(settings, VERSION, aside=aside)
+            return report, FAILED if _matters(report) else OK
 
 
 def _matters(report: Mapping[str, Any]) -> bool:
@@ -90,7 +128,7 @@ def _told(report: Mapping[str, Any], *, as_json: bool) -> str:
     return text(report)
 
 
-def _rebaseline(settings: Any, options: argparse.Namespace, out: TextIO) -> int:
+def _rebaseline(settings: Settings, options: Any, out: TextIO) -> int:
     from ..detection import job  # noqa: PLC0415 - as above
 
     def confirm(lines: Sequence[str]) -> bool:

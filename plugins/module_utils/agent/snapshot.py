@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import sys
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any, Optional, TextIO
+from typing import TYPE_CHECKING, Any, Optional, TextIO
 
 from .config import ConfigError, become_owner, read_config
+
+if TYPE_CHECKING:
+    import argparse
 
 CONFIG = "/etc/custodes/snapshot.json"
 
@@ -42,6 +44,11 @@ class Snapshot:
     @staticmethod
     def run(options: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
         """Runs this command; gives the exit code. Raises ConfigError."""
+        if sys.flags.no_site:
+            # So the agent's file starts, for detection's sake; this command needs what is installed beside Python.
+            import site  # noqa: PLC0415
+
+            site.main()
         # What a command needs is imported by that command: detection must run where there is no hvac.
         from ..snapshot import job  # noqa: PLC0415
         from ..snapshot.settings import Settings  # noqa: PLC0415

@@ -142,7 +142,7 @@ class Host:
 def interpreter_of(agent: bytes) -> Optional[str]:
     """The Python that an installed agent names in its first line; None for what is no agent."""
     first = agent[:300].split(b"\n", 1)[0]
-    found = re.match(rb"#!(/\S+) -I\Z", first)
+    found = re.match(rb"#!(/\S+) -IS?\Z", first)
     return os.fsdecode(found.group(1)) if found else None
 
 

@@ -30,7 +30,7 @@ PACKAGE = "custodes"
 MODE = 0o755
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can hold: the same code gives the same bytes."""
-MAIN = f"import sys\n\nfrom {PACKAGE}.agent.cli import main\n\nsys.exit(main())\n"
+MAIN = f"from {PACKAGE}.agent.cli import run\n\nrun()\n"
 
 Read = Callable[[str], bytes]
 
@@ -113,7 +113,7 @@ def build(interpreter: str, read: Read = read_running, *, compiled: bool = True)
     if not interpreter.startswith("/") or len(interpreter.split()) != 1:
         raise StoreError(f"'{interpreter}' cannot start the agent: give the whole path of a Python, without spaces.")
     buffer = io.BytesIO()
-    buffer.write(f"#!{interpreter} -I\n".encode())
+    buffer.write(f"#!{interpreter} -IS\n".encode())
     # Stored, not deflated: another zlib would give other bytes.
     files = {"__main__.py": MAIN.encode(), **_packaged(read)}
     if compiled:

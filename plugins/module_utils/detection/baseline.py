@@ -12,11 +12,10 @@ import re
 import stat
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Optional, cast
 
-from ..files import explain, new_file
-from . import accounts, excerpt, packages
+from ..files import Name, explain, new_file
+from . import accounts
 from .errors import DetectionError
 from .findings import Finding, found
 from .inventory import Inventory, Item, Reader
@@ -68,7 +67,7 @@ class Change(NamedTuple):
         return cast("Item", self.after or self.before)
 
 
-def write(path: Path, items: Mapping[str, Item], now: float, host: Optional[str] = None) -> Baseline:
+def write(path: Name, items: Mapping[str, Item], now: float, host: Optional[str] = None) -> Baseline:
     """Replaces the baseline, mode 0600, and gives it.
 
     The file is one JSON object of "sha256" and "baseline"; the checksum is that of the bytes of the second, so that no
@@ -90,7 +89,7 @@ def write(path: Path, items: Mapping[str, Item], now: float, host: Optional[str]
     return baseline
 
 
-def load(path: Path) -> Baseline:
+def load(path: Name) -> Baseline:
     """The baseline in a file.
 
     Raises:
@@ -117,7 +116,7 @@ def load(path: Path) -> Baseline:
         raise BaselineDamaged(f"{path} holds no baseline: {error!r:.80}. {_MEND}") from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Name) -> bytes:
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
@@ -199,7 +198,11 @@ def compare(
         reader: of the same run, for what is shown of a file.
     """
     told = pending(old, inventory) if old else []
-    explained = packages.explain(reader, told) if accept_package_changes and told else {}
+    explained = {}
+    if accept_package_changes and told:
+        from . import packages  # noqa: PLC0415 - on most runs nothing has changed
+
+        explained = packages.explain(reader, told)
     findings = [
         _accepted(change, explained[change.path]) if change.path in explained else _finding(change, reader)
         for change in told
@@ -281,6 +284,8 @@ def _content(path: str, item: Item, reader: Reader) -> dict[str, Any]:
     if not item.sha256:
         return {}
     try:
+        from . import excerpt  # noqa: PLC0415 - the same
+
         shown = excerpt.lines(item.rule, os.fsdecode(reader.content(path)))
     except OSError:
         return {}

@@ -9,36 +9,15 @@ Source of the format: RFC 5280, section 4.1 (the certificate and its validity), 
 from __future__ import annotations
 
 import binascii
-import os
 import re
-import stat
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
 from .findings import Finding, found
 
-LONGEST_FILE = 4 * 1024 * 1024
-"""Bytes; a system's whole bundle of CA certificates has a tenth of it."""
-
 _BEGIN = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
 _PEM = re.compile(rb"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----([A-Za-z0-9+/=\s]*)-----END \1-----")
 _INTEGER, _UTC_TIME, _GENERALIZED_TIME, _SEQUENCE, _VERSION = 0x02, 0x17, 0x18, 0x30, 0xA0
-
-
-def read_file(path: str) -> bytes:
-    """A regular file's content, whole. Never waits, as a FIFO would make it. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(0, "it is no regular file")
-        data = b""
-        while len(data) <= LONGEST_FILE and (part := os.read(handle, LONGEST_FILE + 1 - len(data))):
-            data += part
-    finally:
-        os.close(handle)
-    if len(data) > LONGEST_FILE:
-        raise OSError(0, f"it has more than {LONGEST_FILE} bytes")
-    return data
 
 
 def expiries(data: bytes) -> list[datetime]:

@@ -54,9 +54,8 @@ class Child:
         try:
             return json.loads(self._read())
         except ValueError:
-            return None
-        finally:
             self.stop()
+            return None
 
     def stop(self) -> None:
         """Ends and reaps the child, if there still is one."""

@@ -61,6 +61,12 @@ class Scan(NamedTuple):
     findings: list[Finding]
     blind: list[str]
 
+    @classmethod
+    def of(cls, told: Sequence[Any]) -> Scan:
+        """The scan that was one before it went through JSON."""
+        findings, blind = told
+        return cls([Finding(*fields)._replace(key=tuple(fields[-1])) for fields in findings], blind)
+
 
 def found(
     rule: str,

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from typing import Any, NamedTuple, Optional, Union
 
-from . import certificates, transport
+from ..files import read_regular
+from . import transport
 from .child import Child
 from .errors import DetectionError
 from .findings import Finding, Scan, found
@@ -257,6 +257,8 @@ def _unreachable(target: Target, error: transport.HttpError) -> Outcome:
     if error.kind == "ca":
         return _blind(target, str(error).rstrip("."))
     if isinstance(target, Certificate) and error.certificate:
+        from . import certificates  # noqa: PLC0415 - not in every run
+
         severity = "critical" if error.expired else "high"
         evidence = {"endpoint": target.name}
         return Outcome("unready", findings=(certificates.problem(target.name, str(error), evidence, severity),))
@@ -275,9 +277,13 @@ def _finding(rule: str, target: Target, summary: str, evidence: dict[str, Any]) 
 
 def _dated(target: Certificate, timeout: float, now: float, peer: Callable[..., bytes]) -> Outcome:
     """Of a certificate's file, or of what an endpoint proves its name with. Raises HttpError."""
+    from datetime import datetime, timezone  # noqa: PLC0415 - in a run that looks at certificates
+
+    from . import certificates  # noqa: PLC0415
+
     try:
         if target.path is not None:
-            times = certificates.expiries(certificates.read_file(target.path))
+            times = certificates.expiries(read_regular(target.path, transport.LONGEST_PEM))
         else:
             times = [
                 certificates.not_after(peer(target.host, target.port, target.ca_cert, timeout, target.server_name))
@@ -309,8 +315,8 @@ class Running:
         if told is None:
             lost = [_blind(target, "the process that looked died, or did not end") for target in self._options.targets]
             return _gathered(self._options, lost)
-        findings = [Finding(*fields)._replace(key=tuple(fields[-1])) for fields in told["findings"]]
-        return Scan(findings, told["blind"]), told["state"]
+        seen, state = told
+        return Scan.of(seen), state
 
     def stop(self) -> None:
         """Ends the child, if there still is one."""
@@ -324,11 +330,8 @@ def start(options: Options, now: float) -> Running:
     Where no process is to be had, finish() does the work itself.
     """
 
-    def work() -> dict[str, Any]:
-        seen, state = scan(options, now)
-        return {"findings": seen.findings, "blind": seen.blind, "state": state}
-
     try:
-        return Running(options, now, Child(work, options.longest + GRACE) if options.targets else None)
+        child = Child(lambda: scan(options, now), options.longest + GRACE) if options.targets else None
+        return Running(options, now, child)
     except OSError:
         return Running(options, now, None)

@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple, Optional
 
 from ..files import StoreError
 from ..lock import locked
-from . import alerts, allowlist, baseline, infrastructure, listeners, persistence, processes, scheduled
+from . import alerts, allowlist, baseline, infrastructure, persistence, programs, scheduled
 from .baseline import Baseline, BaselineDamaged, BaselineMissing
 from .errors import DetectionError
 from .findings import Finding, Scan, found
 from .inventory import Inventory, Reader, empty, merge
 from .memory import Memory, utc
-from .procfs import Proc
+from .programs import guarded
 from .rules import SEVERITIES
 from .settings import Settings
 
@@ -45,38 +45,37 @@ class Seen(NamedTuple):
     baseline: dict[str, Any]
 
 
-def look(settings: Settings, memory: Memory, now: float, *, record: bool, root: str = "/") -> Seen:
+class Aside(NamedTuple):
+    """What child processes look at, under way. Whoever started them ends them."""
+
+    probes: infrastructure.Running
+    programs: programs.Running
+
+
+def look(
+    settings: Settings, memory: Memory, now: float, *, record: bool, root: str = "/", aside: Optional[Aside] = None
+) -> Seen:
     """Everything that the rules ask for. Changes nothing but, with `record`, the baseline of a host that had none.
 
-    Raises StoreError where that cannot be written.
+    Without `aside` it is started here. Raises StoreError where the baseline cannot be written.
     """
-    with infrastructure.start(settings.infrastructure, now) as probes:
-        proc = Proc(os.path.join(root, "proc"))
-        scans = {
-            "processes": _guarded("processes", lambda: processes.scan(proc, settings.processes)),
-            "listeners": _guarded("listeners", lambda: listeners.scan(proc, settings.listeners)),
-            "allowlist": Scan(settings.expired, []),
-        }
+    with ExitStack() as ends:
+        if aside is None:
+            probes = ends.enter_context(infrastructure.start(settings.infrastructure, now))
+            aside = Aside(probes, ends.enter_context(programs.start(settings, root)))
         reader = Reader(root, settings.persistence.skip_folders)
         inventory = _inventory(reader, settings)
         old, judged, report = _baseline(settings, memory, inventory, now, record=record)
         accept = settings.accept_package_changes
-        changed = _guarded(
+        changed = guarded(
             "files", lambda: Scan(baseline.compare(old, inventory, reader, accept_package_changes=accept), [])
         )
-        scans["baseline"] = Scan(judged, [])
+        scans = {**aside.programs.finish(), "allowlist": Scan(settings.expired, []), "baseline": Scan(judged, [])}
         # With nothing to compare with, nobody can tell whether a change of before is still there: it stays.
         scans["files" if old else "standing"] = Scan(changed.findings, [*inventory.blind, *changed.blind])
-        scans["infrastructure"], store = probes.finish()
+        scans["infrastructure"], store = aside.probes.finish()
     allowed = {name: Scan(allowlist.apply(scan.findings, settings.allow), scan.blind) for name, scan in scans.items()}
     return Seen(allowed, inventory, reader, store, report)
-
-
-def _guarded(name: str, work: Callable[[], Scan]) -> Scan:
-    try:
-        return work()
-    except Exception as error:  # noqa: BLE001 - a fault in one scanner must not blind the others
-        return Scan([], [f"The scanner of {name} failed, which is a fault of its own: {type(error).__name__}: {error}"])
 
 
 def _inventory(reader: Reader, settings: Settings) -> Inventory:
@@ -99,26 +98,30 @@ def _baseline(
     try:
         old = baseline.load(path)
     except BaselineDamaged as error:
-        return None, [found("baseline.damaged", str(path), str(error), {}, [])], {"state": "damaged"}
+        return None, [found("baseline.damaged", path, str(error), {}, [])], {"state": "damaged"}
     except BaselineMissing as error:
         # A damaged memory may have known of one.
         if memory.scans or memory.damage:
-            return None, [found("baseline.missing", str(path), str(error), {}, [])], {"state": "missing"}
+            return None, [found("baseline.missing", path, str(error), {}, [])], {"state": "missing"}
         if not record:
             return None, [], {"state": "none"}
         old, state = baseline.write(path, inventory.items, now), "written"
     summary = f"A baseline was written at {old.written}: what was there then is taken for good."
-    told = found("baseline.written", str(path), summary, {"items": len(old.items)}, [old.written])
+    told = found("baseline.written", path, summary, {"items": len(old.items)}, [old.written])
     return old, [told], {"state": state, "written": old.written, "items": len(old.items)}
 
 
 def preview(
-    settings: Settings, version: str, clock: Callable[[], float] = time.time, root: str = "/"
+    settings: Settings,
+    version: str,
+    clock: Callable[[], float] = time.time,
+    root: str = "/",
+    aside: Optional[Aside] = None,
 ) -> dict[str, Any]:
-    """The report of a scan now, which records and sends nothing. Raises DetectionError."""
+    """The report of a scan now, which records and sends nothing; `aside` as of look(). Raises DetectionError."""
     began, now = time.monotonic(), clock()
     memory = Memory.load(settings.memory)
-    seen = look(settings, memory, now, record=False, root=root)
+    seen = look(settings, memory, now, record=False, root=root, aside=aside)
     memory.update(seen.scans, now, os.uname().nodename, settings.reminder)
     report = _report(seen, memory, version, now)
     report["duration"] = time.monotonic() - began
@@ -131,8 +134,17 @@ def last(settings: Settings) -> dict[str, Any]:
     return {**memory.last_run, "findings": memory.active()} if memory.last_run else {}
 
 
-def run(settings: Settings, version: str, clock: Callable[[], float] = time.time, root: str = "/") -> dict[str, Any]:
+def run(
+    settings: Settings,
+    version: str,
+    clock: Callable[[], float] = time.time,
+    root: str = "/",
+    aside: Optional[Aside] = None,
+) -> dict[str, Any]:
     """Scans, records, sends what is to be sent, and gives the report; its `problem` is None when all of it went well.
+
+    Args:
+        aside: as of look().
 
     Raises:
         BusyError: another scan is under way.
@@ -141,10 +153,10 @@ def run(settings: Settings, version: str, clock: Callable[[], float] = time.time
     began, now = time.monotonic(), clock()
     with locked(settings.state_directory, "scan"):
         memory = Memory.load(settings.memory)
-        seen = look(settings, memory, now, record=True, root=root)
-        log = str(settings.log_directory / "alerts.log")
+        seen = look(settings, memory, now, record=True, root=root, aside=aside)
+        log = os.path.join(settings.log_directory, "alerts.log")
         problems: list[str] = []
-        seen.scans["log"] = _guarded("the log", lambda: Scan(alerts.tampered(log, memory.log), []))
+        seen.scans["log"] = guarded("the log", lambda: Scan(alerts.tampered(log, memory.log), []))
         if settings.delivery.destinations:
             from . import spool  # noqa: PLC0415 - without a webhook nothing of it is needed
 
@@ -195,7 +207,7 @@ def _tell(
             problems.append(str(error))
     try:
         alerts.note(
-            str(settings.log_directory / "degraded-mode.log"),
+            os.path.join(settings.log_directory, "degraded-mode.log"),
             _line(report, problems),
             time.time(),
             settings.log_max_bytes,

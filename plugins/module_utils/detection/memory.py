@@ -23,11 +23,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Optional
 
-from ..files import StoreError, explain, new_file
+from ..files import Name, StoreError, explain, new_file
 from .errors import DetectionError
 from .findings import Finding, Scan, found
 from .rules import RULES, SEVERITIES
@@ -93,13 +92,14 @@ class Memory:
         self.damage = damage
 
     @classmethod
-    def load(cls, path: Union[str, Path]) -> Memory:
+    def load(cls, path: Name) -> Memory:
         """What stands in a file, which is left as it is; an empty memory where there is none or it is damaged.
 
         Raises DetectionError where this user may not read it.
         """
         try:
-            data = Path(path).read_bytes()
+            with open(path, "rb") as file:
+                data = file.read()
         except FileNotFoundError:
             return cls()
         except PermissionError as error:
@@ -127,16 +127,15 @@ class Memory:
         memory.delivery, memory.last_run = content["delivery"], content["last_run"]
         return memory
 
-    def save(self, path: Union[str, Path], *, sync: bool = True) -> None:
+    def save(self, path: Name, *, sync: bool = True) -> None:
         """Replaces the file, mode 0600; a damaged one is kept beside it. Raises StoreError.
 
         Without `sync` it is not waited for the disk: enough where nothing was found that is not on disk already.
         """
-        dest = Path(path)
         if self.damage:
-            _keep(dest)
+            _keep(os.fspath(path))
         digest = hashlib.sha256()
-        with new_file(dest, sync=sync) as file:
+        with new_file(path, sync=sync) as file:
             file.write(_HEAD)
             for piece in self._pieces():
                 digest.update(piece)
@@ -332,17 +331,17 @@ def _known(row: Mapping[str, Any]) -> Known:
     return Known(**{**row, "finding": Finding(**{**finding, "key": tuple(finding["key"])})})
 
 
-def _keep(path: Path) -> None:
+def _keep(path: str) -> None:
     """Gives a damaged file a second name, which stays when the first is replaced; of many the last is given up."""
-    names: Sequence[Path] = [path.with_name(f"{path.name}.damaged.{number}") for number in range(1, MOST_DAMAGED + 1)]
+    names = [f"{path}.damaged.{number}" for number in range(1, MOST_DAMAGED + 1)]
     try:
         for name in names:
-            if not name.exists():
+            if not os.path.exists(name):
                 os.link(path, name)
                 return
-            if name.samefile(path):
+            if os.path.samefile(name, path):
                 return
-        names[-1].unlink()
+        os.unlink(names[-1])
         os.link(path, names[-1])
     except FileNotFoundError:
         return

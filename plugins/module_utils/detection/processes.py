@@ -134,6 +134,7 @@ class _Survey:
         self._groups: dict[tuple[str, ...], _Group] = {}
         self._others: list[Finding] = []
         self._programs: dict[str, list[tuple[str, str]]] = {}
+        self._harmless: set[tuple[str, bytes, bytes]] = set()
         self._networks: dict[str, str] = {}
 
     def blind_at(self, sentence: str) -> None:
@@ -162,7 +163,8 @@ class _Survey:
         except OSError as error:
             self.blind_at(f"Processes cannot be read: {error.strerror}.")
             return
-        self._judge(pid, exe, os.fsdecode(name).rstrip("\n"), command)
+        if self._suspicious(exe, name, command):
+            self._judge(pid, exe, os.fsdecode(name).rstrip("\n"), command)
         self._note_network(pid)
 
     def _look_at_threads(self, pid: str) -> None:
@@ -175,16 +177,36 @@ class _Survey:
         if thread:
             self.look(thread)
 
+    def _suspicious(self, exe: str, name: bytes, command: bytes) -> bool:
+        """Whether these alone give any rule a reason to ask more; hosts run the same few programs many times."""
+        alike = (exe, name, command)
+        if alike in self._harmless:
+            return False
+        names, own = self._options.names, os.fsdecode(name).rstrip("\n")
+        program, title = exe.rpartition("/")[2], _title(command)
+        if (
+            self._by_program(exe)
+            or _is_loader(program)
+            or any(names.match(one) for one in (own, program, _started_as(title)))
+            or _of_kernel(own)
+            or _of_kernel(title)
+            or self._options.arguments.match(command)
+            or commands.too_long(command)
+        ):
+            return True
+        if len(command) < 4096 and len(self._harmless) < 4096:
+            self._harmless.add(alike)
+        return False
+
     def _judge(self, pid: str, exe: str, name: str, command: bytes) -> None:
         for rule, summary in self._by_program(exe):
             if rule == "process.deleted_executable" and self._proc.really_named_so(pid, exe):
                 continue
             low = rule == "process.memfd_executable" and exe == _RUNTIME_COPY[0] and name.startswith(_RUNTIME_COPY[1])
             self._add(rule, pid, exe, name, summary, severity="low" if low else None)
-        title = os.fsdecode(command[: command.find(b"\0")] if b"\0" in command else command[:4096])
-        if exe.rpartition("/")[2].startswith("ld-") and ".so" in exe:
+        if _is_loader(exe.rpartition("/")[2]):
             self._look_at_loaded(pid, exe, name, command)
-        self._look_at_names(pid, exe, name, title)
+        self._look_at_names(pid, exe, name, _title(command))
         if pid not in self._ancestry:
             sign = self._options.arguments.match(command)
             if sign and not (exe in _READERS and not self._proc.place(pid)):
@@ -218,10 +240,8 @@ class _Survey:
                 self._add("process.miner_name", pid, exe, name, "The program is a miner by name.", {"matched": path})
 
     def _look_at_names(self, pid: str, exe: str, name: str, title: str) -> None:
-        # A title may go on with what others have chosen, such as a user: "postgres: xmrig".
-        started_as = title.split(None, 1)[0].rpartition("/")[2] if title.strip() else ""
         names = self._options.names
-        match = names.match(name) or names.match(exe.rpartition("/")[2]) or names.match(started_as)
+        match = names.match(name) or names.match(exe.rpartition("/")[2]) or names.match(_started_as(title))
         if match:
             self._add("process.miner_name", pid, exe, name, f"It is a miner by name: {match}.", {"matched": match})
         claimed = next((one for one in (name, title) if _of_kernel(one)), None)
@@ -361,6 +381,19 @@ def _severity(rule: str, place: str) -> Optional[str]:
     if place != "container":
         return None
     return {"process.deleted_executable": "low", "process.temporary_executable": "medium"}.get(rule)
+
+
+def _title(command: bytes) -> str:
+    return os.fsdecode(command[: command.find(b"\0")] if b"\0" in command else command[:4096])
+
+
+def _started_as(title: str) -> str:
+    # A title may go on with what others have chosen, such as a user: "postgres: xmrig".
+    return title.split(None, 1)[0].rpartition("/")[2] if title.strip() else ""
+
+
+def _is_loader(program: str) -> bool:
+    return program.startswith("ld-") and ".so" in program
 
 
 def _of_kernel(name: str) -> bool:

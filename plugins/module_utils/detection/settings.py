@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from . import allowlist, delivery, infrastructure, listeners, persistence, processes
@@ -46,9 +46,9 @@ class Settings(NamedTuple):
         expired: a finding for each entry of an allowlist that does not hold any more.
     """
 
-    state_directory: Path
-    log_directory: Path
-    metrics_file: Optional[Path]
+    state_directory: str
+    log_directory: str
+    metrics_file: Optional[str]
     reminder: float
     log_max_bytes: int
     log_keep: int
@@ -62,14 +62,14 @@ class Settings(NamedTuple):
     delivery: delivery.Options
 
     @property
-    def baseline(self) -> Path:
+    def baseline(self) -> str:
         """The baseline's file."""
-        return self.state_directory / "baseline.json"
+        return os.path.join(self.state_directory, "baseline.json")
 
     @property
-    def memory(self) -> Path:
+    def memory(self) -> str:
         """The file of what is remembered."""
-        return self.state_directory / "memory.json"
+        return os.path.join(self.state_directory, "memory.json")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], now: float, version: str = "") -> Settings:
@@ -82,9 +82,9 @@ class Settings(NamedTuple):
         allow, expired = allowlist.general(given["allow"], today)
         heard = listeners.Options.from_config(given["listeners"], today)
         return cls(
-            Path(given["state_directory"]),
-            Path(given["log_directory"]),
-            Path(given["metrics_file"]) if given["metrics_file"] else None,
+            given["state_directory"],
+            given["log_directory"],
+            given["metrics_file"] or None,
             given["reminder_hours"] * 3600.0,
             given["log_max_bytes"],
             given["log_keep"],

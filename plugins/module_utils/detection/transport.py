@@ -9,14 +9,15 @@ bundle, no key log. A URL's path is never in a message: webhooks keep their secr
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
-from .certificates import read_file
+from ..files import read_regular
 from .errors import DetectionError
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ if TYPE_CHECKING:
 
 LONGEST_BODY = 4096
 """Bytes of an answer that are read; no caller needs more than its beginning."""
+LONGEST_PEM = 4 * 1024 * 1024
+"""Bytes; a system's whole bundle of CA certificates has a tenth of it."""
+LONGEST_LINE = 65536
+"""Bytes within which an answer's first line has to end."""
 
 _URL = re.compile(r"(https?)://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?((?:[/?][!\"$-~]*)?)")
+_STATUS = re.compile(rb"HTTP/1\.[01] ([2-5][0-9]{2})[ \r\n]")
 _EXPIRED = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED."""
 
@@ -90,14 +96,14 @@ def parse_url(url: str, where: str) -> Url:
 
 
 def get(url: str, ca_cert: Optional[str], timeout: float) -> Answer:
-    """Asks. Raises HttpError.
+    """Asks for the status, and reads nothing after it. Raises HttpError.
 
     Args:
         url: parse_url() takes it.
         ca_cert: a PEM file; None stands for the system's.
         timeout: seconds for the whole exchange.
     """
-    return _exchange("GET", url, None, {}, ca_cert, timeout, None)
+    return _exchange(url, _asked, ca_cert, timeout, None)
 
 
 def post(
@@ -109,7 +115,7 @@ def post(
     proxy: Optional[str] = None,
 ) -> Answer:
     """Sends. As get(); `proxy` is the http:// URL of a proxy that takes CONNECT, for https only. Raises HttpError."""
-    return _exchange("POST", url, body, headers, ca_cert, timeout, proxy)
+    return _exchange(url, lambda sock, where: _posted(sock, where, body, headers), ca_cert, timeout, proxy)
 
 
 def peer_certificate(
@@ -126,16 +132,12 @@ def peer_certificate(
 
 
 def _exchange(
-    method: str,
     url: str,
-    body: Optional[bytes],
-    headers: Mapping[str, str],
+    talk: Callable[[_Timed, Url], Answer],
     ca_cert: Optional[str],
     timeout: float,
     proxy: Optional[str],
 ) -> Answer:
-    # It takes 25 ms to import, and most runs send nothing.
-    import http.client  # noqa: PLC0415
     import socket  # noqa: PLC0415
 
     deadline = time.monotonic() + timeout
@@ -145,10 +147,10 @@ def _exchange(
     try:
         if context is not None:
             sock = _secured(sock, context, where, where.host, deadline)
-        return _talk(_Timed(sock, deadline), where, method, body, headers)
+        return talk(_Timed(sock, deadline), where)
     except socket.timeout as error:
         raise HttpError("timeout", f"{where.address} gave no whole answer within {timeout:g} seconds.") from error
-    except (http.client.HTTPException, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         # What the other side sent may be in the error's text.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise HttpError("protocol", f"{where.address} broke off or gave no valid HTTP answer ({reason}).") from None
@@ -156,18 +158,38 @@ def _exchange(
         sock.close()
 
 
-def _talk(sock: _Timed, where: Url, method: str, body: Optional[bytes], headers: Mapping[str, str]) -> Answer:
+def _headers(where: Url) -> dict[str, str]:
+    default = 443 if where.scheme == "https" else 80
+    host = where.address if where.port != default else where.address.rpartition(":")[0]
+    return {"Host": host, "User-Agent": "custodes", "Connection": "close"}
+
+
+def _asked(sock: _Timed, where: Url) -> Answer:
+    """The status of a GET. Not by http.client: most runs send nothing, and its import takes longer than the asking."""
+    lines = [f"GET {where.target} HTTP/1.1", *(f"{name}: {value}" for name, value in _headers(where).items())]
+    with suppress(BrokenPipeError, ConnectionResetError):
+        sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+    head, buffer = b"", bytearray(4096)
+    while b"\n" not in head and len(head) < LONGEST_LINE and (size := sock.receive(buffer)):
+        head += buffer[:size]
+    status = _STATUS.match(head)
+    if status is None:
+        raise OSError(errno.EPROTO, "BadStatusLine")
+    return Answer(int(status[1]))
+
+
+def _posted(sock: _Timed, where: Url, body: bytes, headers: Mapping[str, str]) -> Answer:
     import http.client  # noqa: PLC0415
 
     connection = http.client.HTTPConnection(where.host, where.port)
     connection.sock = sock
-    default = 443 if where.scheme == "https" else 80
-    host = where.address if where.port != default else where.address.rpartition(":")[0]
-    sent = {"Host": host, "User-Agent": "custodes", "Connection": "close", **headers}
-    # Who refuses a request early closes while it is still being sent; the answer may have come before that.
-    with suppress(BrokenPipeError, ConnectionResetError):
-        connection.request(method, where.target, body, sent)
-    response = connection.getresponse()
+    try:
+        # Who refuses a request early closes while it is still being sent; the answer may have come before that.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.request("POST", where.target, body, {**_headers(where), **headers})
+        response = connection.getresponse()
+    except http.client.HTTPException as error:
+        raise OSError(errno.EPROTO, type(error).__name__) from None
     try:
         # The status is the answer: a body that never ends takes nothing back.
         told = response.read(LONGEST_BODY)
@@ -229,6 +251,11 @@ class _Reader(io.RawIOBase):
         return self._timed.receive(buffer)
 
 
+def _ascii(name: str) -> bytes:
+    """A host's name as it goes out; a str would be run through the tables of IDNA, which take 3 ms to import."""
+    return name.encode("ascii" if name.isascii() else "idna")
+
+
 def _left(deadline: float) -> float:
     import socket  # noqa: PLC0415
 
@@ -266,14 +293,14 @@ def _resolve(where: Url, deadline: float) -> list[Any]:
     import threading  # noqa: PLC0415
 
     try:
-        return socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return socket.getaddrinfo(_ascii(where.host), where.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         pass
     result: list[Any] = []
 
     def look_up() -> None:
         try:
-            result.append(socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM))
+            result.append(socket.getaddrinfo(_ascii(where.host), where.port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
             result.append(error)
 
@@ -324,7 +351,7 @@ def _context(ca_cert: Optional[str]) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         if ca_cert is not None:
-            context.load_verify_locations(cadata=read_file(ca_cert).decode("ascii", "ignore"))
+            context.load_verify_locations(cadata=read_regular(ca_cert, LONGEST_PEM).decode("ascii", "ignore"))
             return context
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
@@ -346,7 +373,7 @@ def _secured(
 
     secured: Optional[ssl.SSLSocket] = None
     try:
-        secured = context.wrap_socket(sock, server_hostname=server_name, do_handshake_on_connect=False)
+        secured = context.wrap_socket(sock, server_hostname=_ascii(server_name), do_handshake_on_connect=False)
         secured.settimeout(_left(deadline))
         secured.do_handshake()
         return secured

@@ -24,7 +24,7 @@ CHANGES = ["agent", "credential chat-url", "configuration", f"unit {SERVICE}", f
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     # What is in the agent is tested elsewhere, and takes 50 ms to make.
-    monkeypatch.setattr(zipapp, "build", lambda interpreter: f"#!{interpreter} -I\nagent".encode())
+    monkeypatch.setattr(zipapp, "build", lambda interpreter: f"#!{interpreter} -IS\nagent".encode())
     return FakeHost(tmp_path)
 
 
@@ -75,7 +75,7 @@ class TestPresent:
         assert host.file("/var/log/security").stat().st_mode & 0o7777 == 0o700
         assert host.file("/var/lib/metrics").stat().st_mode & 0o7777 == 0o755
         assert json.loads(host.file(CONFIG_FILE).read_text()) == CONFIG
-        assert host.file(AGENT).read_text().startswith("#!/usr/bin/python3 -I\n")
+        assert host.file(AGENT).read_text().startswith("#!/usr/bin/python3 -IS\n")
         assert (host.active, host.enabled) == (True, True)
         assert list(host.file("/run").iterdir()) == [host.file("/run/systemd")], "nothing of the rehearsal is left"
 
@@ -113,12 +113,12 @@ class TestPresent:
 
     def test_the_interpreter_of_an_agent_that_is_there_stays(self, host: FakeHost) -> None:
         host.file(AGENT).parent.mkdir(parents=True)
-        host.file(AGENT).write_text("#!/opt/custodes/venv/bin/python -I\nolder agent")
+        host.file(AGENT).write_text("#!/opt/custodes/venv/bin/python -IS\nolder agent")
         make(host).present()
-        assert host.file(AGENT).read_text().startswith("#!/opt/custodes/venv/bin/python -I\n")
+        assert host.file(AGENT).read_text().startswith("#!/opt/custodes/venv/bin/python -IS\n")
         done = make(host, interpreter="/usr/bin/python3.11").present()
         assert done.changes == ["agent"]
-        assert host.file(AGENT).read_text().startswith("#!/usr/bin/python3.11 -I\n")
+        assert host.file(AGENT).read_text().startswith("#!/usr/bin/python3.11 -IS\n")
 
     def test_a_mode_that_somebody_changed(self, host: FakeHost) -> None:
         make(host).present()

@@ -350,9 +350,8 @@ def killed_at(number: int) -> Iterator[list[str]]:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("write", "open", "fsync", "rename", "mkdir"):
+        for name in ("write", "open", "fsync", "rename", "replace", "mkdir"):
             patch.setattr(os, name, wrapped(name, getattr(os, name)))
-        patch.setattr(Path, "replace", wrapped("replace", Path.replace))
         yield done
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection import certificates
+from ansible_collections.custodes.security_dr.plugins.module_utils.files import read_regular
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -116,15 +117,14 @@ def test_an_expired_certificate_is_critical_and_the_same_finding() -> None:
     assert finding.fingerprint == soon.fingerprint
 
 
-def test_only_regular_files_of_a_sane_size_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_regular_files_of_a_sane_size_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OSError, match="no regular file"):
-        certificates.read_file(str(tmp_path / "fifo"))
+        read_regular(str(tmp_path / "fifo"), 10)
     with pytest.raises(OSError, match=r"regular|directory"):
-        certificates.read_file(str(tmp_path))
-    monkeypatch.setattr(certificates, "LONGEST_FILE", 10)
+        read_regular(str(tmp_path), 10)
     (tmp_path / "big").write_bytes(b"x" * 11)
     with pytest.raises(OSError, match="more than 10 bytes"):
-        certificates.read_file(str(tmp_path / "big"))
+        read_regular(str(tmp_path / "big"), 10)
     (tmp_path / "big").write_bytes(b"x" * 10)
-    assert certificates.read_file(str(tmp_path / "big")) == b"x" * 10
+    assert read_regular(str(tmp_path / "big"), 10) == b"x" * 10

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,7 +14,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.agent import cli, detect
-from ansible_collections.custodes.security_dr.plugins.module_utils.detection import baseline, job, processes
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection import (
+    baseline,
+    job,
+    listeners,
+    processes,
+    programs,
+)
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.settings import Settings
 from ansible_collections.custodes.security_dr.plugins.module_utils.lock import BusyError, locked
 
@@ -42,6 +49,8 @@ class Host:
             "metrics_file": str(folder / "host_detection.prom"),
             **config,
         }
+        self.state, self.log, self.metrics = folder / "state", folder / "log", folder / "host_detection.prom"
+        self.baseline, self.memory = self.state / "baseline.json", self.state / "memory.json"
         self.now = NOW
 
     @property
@@ -53,7 +62,7 @@ class Host:
         return job.run(self.settings, "1.2.3", lambda: self.now, str(self.root))
 
     def told(self) -> list[tuple[str, str]]:
-        path = self.settings.log_directory / "alerts.log"
+        path = self.log / "alerts.log"
         events = [json.loads(line) for line in path.read_text().splitlines()]
         return [(event["state"], event["rule"]) for event in events]
 
@@ -72,15 +81,15 @@ def test_the_first_run_writes_the_baseline_and_says_so(host: Host) -> None:
     assert report["baseline"]["state"] == "written"
     assert report["problem"] is None
     assert host.told() == [("new", "baseline.written")]
-    assert host.settings.baseline.stat().st_mode & 0o777 == 0o600
-    assert "baseline written" in (host.settings.log_directory / "degraded-mode.log").read_text()
+    assert host.baseline.stat().st_mode & 0o777 == 0o600
+    assert "baseline written" in (host.log / "degraded-mode.log").read_text()
 
 
 def test_a_clean_host_is_silent_over_ten_runs(host: Host) -> None:
     reports = [host.run() for _number in range(10)]
     assert host.told() == [("new", "baseline.written")]
     assert {report["baseline"]["state"] for report in reports[1:]} == {"compared"}
-    assert len((host.settings.log_directory / "degraded-mode.log").read_text().splitlines()) == 10
+    assert len((host.log / "degraded-mode.log").read_text().splitlines()) == 10
 
 
 def test_a_new_job_is_told_once_and_its_end_too(host: Host) -> None:
@@ -109,7 +118,7 @@ def test_a_baseline_that_is_gone_or_changed_later_is_a_finding_and_is_not_replac
     host: Host, damage: str, rule: str
 ) -> None:
     host.run()
-    path = host.settings.baseline
+    path = host.baseline
     path.unlink()
     if damage == "damaged":
         path.write_text("{}")
@@ -125,12 +134,12 @@ def test_what_had_changed_does_not_end_when_the_baseline_is_gone(host: Host) -> 
     host.run()
     (host.root / "etc/cron.d/x").write_text("* * * * * root x\n")
     host.run()
-    kept = host.settings.baseline.read_bytes()
-    host.settings.baseline.unlink()
+    kept = host.baseline.read_bytes()
+    host.baseline.unlink()
     (host.root / "etc/ld.so.preload").write_text("/tmp/x.so\n")
     assert {"schedule.cron", "baseline.missing", "persistence.ld_preload"} <= rules(host.run())
-    host.settings.baseline.write_bytes(kept)
-    host.settings.baseline.chmod(0o600)
+    host.baseline.write_bytes(kept)
+    host.baseline.chmod(0o600)
     assert "baseline.missing" not in rules(host.run())
     assert ("resolved", "schedule.cron") not in host.told()
     assert host.told().count(("new", "persistence.ld_preload")) == 1
@@ -139,7 +148,7 @@ def test_what_had_changed_does_not_end_when_the_baseline_is_gone(host: Host) -> 
 def test_a_memory_that_is_gone_with_the_baseline_still_there_is_no_first_run(host: Host) -> None:
     host.run()
     (host.root / "etc/cron.d/x").write_text("* * * * * root x\n")
-    host.settings.memory.unlink()
+    host.memory.unlink()
     report = host.run()
     assert report["baseline"]["state"] == "compared"
     assert "schedule.cron" in rules(report)
@@ -160,12 +169,12 @@ def test_a_scanner_that_fails_is_blind_and_the_others_look(host: Host, monkeypat
 
 def test_a_log_that_cannot_be_written_is_a_problem_and_loses_nothing(host: Host) -> None:
     host.run()
-    folder = host.settings.log_directory
+    folder = host.log
     (host.root / "etc/cron.d/x").write_text("* * * * * root x\n")
     folder.chmod(0o777)
     report = host.run()
     assert "0700" in report["problem"]
-    assert "host_detection_last_run_success 0" in host.settings.metrics_file.read_text()  # type: ignore[union-attr]
+    assert "host_detection_last_run_success 0" in host.metrics.read_text()
     folder.chmod(0o700)
     assert host.run()["problem"] is None
     assert ("new", "schedule.cron") in host.told()
@@ -173,24 +182,24 @@ def test_a_log_that_cannot_be_written_is_a_problem_and_loses_nothing(host: Host)
 
 def test_an_alert_log_that_was_cut_is_a_finding(host: Host) -> None:
     host.run()
-    (host.settings.log_directory / "alerts.log").write_text("")
+    (host.log / "alerts.log").write_text("")
     assert "log.tampered" in rules(host.run())
 
 
 def test_a_scan_by_hand_changes_nothing(host: Host) -> None:
     host.run()
     (host.root / "etc/cron.d/x").write_text("* * * * * root x\n")
-    before = {path: path.read_bytes() for path in host.settings.state_directory.iterdir()}
+    before = {path: path.read_bytes() for path in host.state.iterdir()}
     report = job.preview(host.settings, "1.2.3", lambda: host.now, str(host.root))
     assert "schedule.cron" in rules(report)
-    assert before == {path: path.read_bytes() for path in host.settings.state_directory.iterdir()}
+    assert before == {path: path.read_bytes() for path in host.state.iterdir()}
     assert len(host.told()) == 1
 
 
 def test_a_scan_by_hand_before_the_first_run_writes_no_baseline(host: Host) -> None:
     report = job.preview(host.settings, "1.2.3", lambda: host.now, str(host.root))
     assert report["baseline"] == {"state": "none"}
-    assert not host.settings.state_directory.exists()
+    assert not host.state.exists()
 
 
 def test_the_last_report_is_that_of_the_last_run(host: Host) -> None:
@@ -201,7 +210,7 @@ def test_the_last_report_is_that_of_the_last_run(host: Host) -> None:
 
 def test_two_scans_do_not_run_at_once(host: Host) -> None:
     host.run()
-    with locked(host.settings.state_directory, "scan"), pytest.raises(BusyError, match="Another scan"):
+    with locked(host.state, "scan"), pytest.raises(BusyError, match="Another scan"):
         host.run()
 
 
@@ -210,13 +219,13 @@ def test_a_new_baseline_tells_every_change_first_and_nothing_is_changed_without_
     (host.root / "etc/cron.d/x").write_text("* * * * * root x\n")
     (host.root / "etc/cron.d/backup").unlink()
     shown: list[str] = []
-    before = host.settings.baseline.read_bytes()
+    before = host.baseline.read_bytes()
     refused = job.rebaseline(host.settings, host.now, lambda lines: bool(shown.extend(lines)), str(host.root))
     assert refused is None
     assert [line.split(":")[0] for line in shown] == ["A cron job was deleted", "A cron job was added"]
-    assert host.settings.baseline.read_bytes() == before
+    assert host.baseline.read_bytes() == before
     assert job.rebaseline(host.settings, host.now + 60, lambda _lines: True, str(host.root)) is not None
-    assert set(baseline.load(host.settings.baseline).items) >= {"/etc/cron.d/x"}
+    assert set(baseline.load(host.baseline).items) >= {"/etc/cron.d/x"}
     assert rules(host.run()) == {"baseline.written"}
     assert host.told() == [("new", "baseline.written"), ("new", "baseline.written")]
 
@@ -257,8 +266,33 @@ def test_a_scan_by_hand_ends_with_1_for_what_matters(
     host: Host, monkeypatch: pytest.MonkeyPatch, report: dict[str, Any], code: int
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(job, "preview", lambda *_arguments: report)
+    monkeypatch.setattr(job, "preview", lambda *_arguments, **_options: report)
     assert command(host, "--json")[0] == code
+
+
+def test_what_the_child_cannot_give_is_looked_for_here(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process under a miner's name is found when there is no child, and when it dies."""
+    host.run()
+    (host.root / "proc/1/comm").write_text("xmrig\n")
+
+    def none(*_arguments: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(programs, "Child", none)
+        assert "process.miner_name" in rules(host.run())
+    parent, scan = os.getpid(), listeners.scan
+    monkeypatch.setattr(listeners, "scan", lambda *given: scan(*given) if os.getpid() == parent else os._exit(1))
+    assert {finding["state"] for finding in host.run()["findings"] if "miner" in finding["rule"]} == {"ongoing"}
+
+
+def test_the_service_line_is_read_as_argparse_reads_it() -> None:
+    line = ["detect", "--run", "--config", "/etc/x.json"]
+    quick = detect.Detect.of_service(line)
+    assert quick is not None
+    assert vars(quick) == vars(cli._parsed(line))
+    for other in (["detect"], ["detect", "--run"], [*line, "--json"], ["detect", "--last", "--config", "x"]):
+        assert detect.Detect.of_service(other) is None
 
 
 def test_the_version_is_the_collection_s() -> None:

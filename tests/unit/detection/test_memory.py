@@ -290,10 +290,10 @@ class TestFile:
         assert vars(Memory.load(path)) == vars(Memory())
 
     def test_that_belongs_to_root_is_an_error_for_others(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(_path: Path) -> bytes:
+        def refuse(*_arguments: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "read_bytes", refuse)
+        monkeypatch.setattr("builtins.open", refuse)
         with pytest.raises(DetectionError, match="Run this as root"):
             Memory.load(path)
 

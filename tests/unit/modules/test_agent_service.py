@@ -28,7 +28,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
             raise FileNotFoundError(2, "No such file or directory")
         return fake.run(command, environ_update)
 
-    monkeypatch.setattr(zipapp, "build", lambda interpreter: f"#!{interpreter} -I\nagent".encode())
+    monkeypatch.setattr(zipapp, "build", lambda interpreter: f"#!{interpreter} -IS\nagent".encode())
     monkeypatch.setattr(agent_service, "ROOT", str(tmp_path))
     monkeypatch.setattr(AnsibleModule, "run_command", run_command)
     return fake
