@@ -72,11 +72,16 @@ def new_file(dest: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
 
 def remove_unless_in_use(left: Path) -> bool:
     """Removes a partial file whose writer is gone; whether it did."""
-    with suppress(OSError), left.open("rb") as file:
+    with suppress(OSError), open(left, "rb", opener=_unwaiting) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         left.unlink()
         return True
     return False
+
+
+def _unwaiting(path: str, flags: int) -> int:
+    """Opens neither what a link leads to nor a pipe that nobody writes into, should somebody have put one there."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def sync_folder(folder: Path) -> None:
