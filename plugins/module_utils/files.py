@@ -81,11 +81,16 @@ def new_file(dest: Name, *, sync: bool = True) -> Iterator[IO[bytes]]:
 
 def remove_unless_in_use(left: Name) -> bool:
     """Removes a partial file whose writer is gone; whether it did."""
-    with suppress(OSError), open(left, "rb") as file:
+    with suppress(OSError), open(left, "rb", opener=_unwaiting) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(left)
         return True
     return False
+
+
+def _unwaiting(path: str, flags: int) -> int:
+    """Opens neither what a link leads to nor a pipe that nobody writes into, should somebody have put one there."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def sync_folder(folder: Name) -> None:

@@ -39,7 +39,7 @@ def locked(directory: Name, who: str) -> Iterator[None]:
         raise StoreError(
             f"Cannot write {path}: {explain(error)}. Give a state_directory that this user may write."
         ) from error
-    with os.fdopen(handle, "r+b") as file:
+    with os.fdopen(handle, "r+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -51,6 +51,6 @@ def locked(directory: Name, who: str) -> Iterator[None]:
         # The number is for the reader alone: the kernel's lock counts.
         with suppress(OSError):
             file.truncate()
+            # Unbuffered: what a full disk does not take would be written once more, and raise, at the end.
             file.write(b"%d\n" % os.getpid())
-            file.flush()
         yield

@@ -124,6 +124,7 @@ from pathlib import Path
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.agent.config import ConfigError, read_config
 from ansible_collections.custodes.security_dr.plugins.module_utils.agent.version import VERSION
+from ansible_collections.custodes.security_dr.plugins.module_utils.agent.wanted import inline_secrets
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection import job
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.errors import DetectionError
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.settings import Settings
@@ -133,8 +134,15 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.module import
 def main() -> None:
     """Entry point."""
     module = SecurityDrModule(
-        {"config": {"type": "dict"}, "path": {"type": "path", "default": "/etc/custodes/detect.json"}}, vault=False
+        {
+            # A secret may stand in it, and options are logged on the host; see below for what a result hides.
+            "config": {"type": "dict", "no_log": True},
+            "path": {"type": "path", "default": "/etc/custodes/detect.json"},
+        },
+        vault=False,
     )
+    # Else every value of the configuration would be hidden in what was found.
+    module.no_log_values = set(inline_secrets(module.params["config"] or {}))
 
     def action() -> dict[str, object]:
         if os.geteuid() != 0:

@@ -120,6 +120,19 @@ class TestWhatAKilledRunLeft:
         write_json(dest, {})
         assert not other.exists()
 
+    def test_what_nobody_has_left_as_a_file_is_not_waited_for(self, dest: Path) -> None:
+        """The folder of the metrics may belong to somebody else, who can put a pipe there."""
+        os.mkfifo(dest.parent / ".x.snap.1.partial")
+        (dest.parent / ".x.snap.2.partial").symlink_to("/dev/zero")
+        before = signal.signal(signal.SIGALRM, lambda *_given: pytest.fail("It waits."))
+        signal.alarm(5)
+        try:
+            write_json(dest, {})
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+        assert dest.exists()
+
     def test_of_another_name_is_not_ours(self, dest: Path) -> None:
         others = [dest.parent / name for name in (".y.snap.1.partial", "x.snap.1.partial", ".x.snap.1.part")]
         for other in others:

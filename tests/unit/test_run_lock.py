@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -29,6 +30,19 @@ def test_what_a_killed_run_left_does_not_matter(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text("1234567890\n")
     with locked(tmp_path, "scan"):
         assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
+
+
+def test_a_full_disk_does_not_matter(tmp_path: Path) -> None:
+    """The number of the process is for the reader alone."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with locked(tmp_path, "scan"):
+            pass
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        with locked(tmp_path, "scan"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:

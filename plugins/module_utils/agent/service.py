@@ -269,6 +269,7 @@ class Service:
         code, out, err = self._run(command, {"CREDENTIALS_DIRECTORY": str(credentials)})
         if code != 0:
             said = (err or out).strip().replace(str(config), self.wanted.config_file)
+            said = said.replace(str(credentials), f"{CONFIG_FOLDER}/credentials")
             raise ServiceError(f"The agent refuses this configuration: {said[-1500:]} Nothing was changed.")
 
     def _check_units(self, folder: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple, Optional
 
 from ..files import StoreError
-from ..lock import locked
+from ..lock import BusyError, locked
 from . import alerts, allowlist, baseline, infrastructure, persistence, programs, scheduled
 from .baseline import Baseline, BaselineDamaged, BaselineMissing
 from .errors import DetectionError
@@ -131,6 +131,11 @@ def preview(
 def last(settings: Settings) -> dict[str, Any]:
     """The report of the last run that recorded; empty before there was one. Raises DetectionError."""
     memory = Memory.load(settings.memory)
+    if memory.damage:
+        raise DetectionError(
+            f"What the last run recorded in {settings.memory} is damaged: {memory.damage}. The next run keeps it and "
+            "tells so; what is there now: custodes detect"
+        )
     return {**memory.last_run, "findings": memory.active()} if memory.last_run else {}
 
 
@@ -143,13 +148,29 @@ def run(
 ) -> dict[str, Any]:
     """Scans, records, sends what is to be sent, and gives the report; its `problem` is None when all of it went well.
 
+    What cannot be remembered is sent nevertheless, again and again: a disk that somebody has filled must not silence a
+    host. It is logged once it can be remembered, or each run would log it anew.
+
     Args:
         aside: as of look().
 
     Raises:
         BusyError: another scan is under way.
-        StoreError, DetectionError: nothing could be remembered, so nothing was told.
+        StoreError, DetectionError: it could not begin, or not write its metrics.
     """
+    try:
+        return _run(settings, version, clock, root, aside)
+    except BusyError:
+        raise
+    except EXPECTED as error:
+        with suppress(StoreError):
+            _write_metrics(settings, {"version": version, "problem": str(error)}, clock())
+        raise
+
+
+def _run(
+    settings: Settings, version: str, clock: Callable[[], float], root: str, aside: Optional[Aside]
+) -> dict[str, Any]:
     began, now = time.monotonic(), clock()
     with locked(settings.state_directory, "scan"):
         memory = Memory.load(settings.memory)
@@ -170,28 +191,40 @@ def run(
             if busy:
                 memory.save(settings.memory)
 
-        save()
-        _tell(settings, memory, log, seen.log_store, report, problems, save)
+        remembered = _saved(save, problems)
+        _tell(settings, memory, log if remembered else None, seen.log_store, report, problems, save)
         report["problem"] = " ".join(problems) or None
         report["duration"] = time.monotonic() - began
         memory.last_run = report
-        memory.save(settings.memory, sync=busy)
-        _write_metrics(settings, report, memory, clock())
-        return {**report, "findings": memory.active()}
+        if not _saved(lambda: memory.save(settings.memory, sync=busy), problems):
+            report["problem"] = " ".join(problems)
+        report = {**report, "findings": memory.active()}
+        _write_metrics(settings, report, clock())
+        return report
+
+
+def _saved(save: Callable[[], None], problems: list[str]) -> bool:
+    try:
+        save()
+    except StoreError as error:
+        if str(error) not in problems:
+            problems.append(str(error))
+        return False
+    return True
 
 
 def _tell(
     settings: Settings,
     memory: Memory,
-    log: str,
+    log: Optional[str],
     store: str,
     report: dict[str, Any],
     problems: list[str],
     save: Callable[[], None],
 ) -> None:
-    """To the log, then to the webhooks: a full disk keeps nothing from being sent."""
+    """To the log, if any, then to the webhooks: a full disk keeps nothing from being sent."""
     events = memory.pending
-    if events:
+    if events and log:
         try:
             memory.log = alerts.append(log, events, settings.log_max_bytes, settings.log_keep)
             # Saved as empty when the spool has them: in between, a crash makes them be told again, to both, by ids.
@@ -204,7 +237,8 @@ def _tell(
         try:
             report["delivery"], _findings = delivery.deliver(events, store, memory.delivery, settings.delivery, save)
         except StoreError as error:
-            problems.append(str(error))
+            if str(error) not in problems:
+                problems.append(str(error))
     try:
         alerts.note(
             os.path.join(settings.log_directory, "degraded-mode.log"),
@@ -245,13 +279,13 @@ def _report(seen: Seen, memory: Memory, version: str, now: float) -> dict[str, A
     }
 
 
-def _write_metrics(settings: Settings, report: dict[str, Any], memory: Memory, ended: float) -> None:
+def _write_metrics(settings: Settings, report: dict[str, Any], ended: float) -> None:
     if settings.metrics_file is None:
         return
     from .. import textfile  # noqa: PLC0415 - not every host has node_exporter
     from . import metrics  # noqa: PLC0415
 
-    textfile.write(settings.metrics_file, metrics.render({**report, "findings": memory.active()}, ended))
+    textfile.write(settings.metrics_file, metrics.render(report, ended))
 
 
 def rebaseline(
@@ -270,8 +304,10 @@ def rebaseline(
         changes = baseline.changes(old.items, inventory.items) if old else []
         lines = [baseline.sentence(change, reader) for change in changes if not _unseen(change, inventory)]
         lines += [f"Not seen, and kept as it was: {sentence}" for sentence in inventory.blind]
-        if not confirm(lines):
-            return None
+    # Whoever is asked may have gone to lunch, and scans go on.
+    if not confirm(lines):
+        return None
+    with locked(settings.state_directory, "scan"):
         return baseline.write(settings.baseline, baseline.renewed(old, inventory), now)
 
 

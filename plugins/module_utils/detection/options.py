@@ -25,7 +25,7 @@ def read(config: Any, where: str, spec: Mapping[str, tuple[Kind, Any]]) -> dict[
     Raises DetectionError, which names the option and what it has to be.
     """
     if not isinstance(config, (Mapping, type(None))):
-        raise DetectionError(f"The configuration's {where} has to be an object, and is {config!r:.80}.")
+        raise DetectionError(f"The configuration's {where} has to be an object, and is {_kind(config)}.")
     given = {name: value for name, value in (config or {}).items() if value is not None}
     unknown = sorted(set(given) - set(spec))
     if unknown:
@@ -46,10 +46,15 @@ def _checked(value: Any, name: str, kind: Kind) -> Any:
     taken = (*kinds, int) if float in kinds else kinds
     if not isinstance(value, taken) or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join(_NAMES[one] for one in kinds)
-        raise DetectionError(f"The configuration's {name} has to be {wanted}, and is {value!r:.80}.")
+        raise DetectionError(f"The configuration's {name} has to be {wanted}, and is {_kind(value)}.")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not value > 0:
         raise DetectionError(f"The configuration's {name} has to be above 0, and is {value!r}.")
     return value
+
+
+def _kind(value: Any) -> str:
+    """What a value is. The value itself may be a secret, such as a webhook's URL in a wrong place."""
+    return next((name for kind, name in _NAMES.items() if isinstance(value, kind)), "something else")
 
 
 _NAMES = {

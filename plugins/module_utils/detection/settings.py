@@ -75,6 +75,8 @@ class Settings(NamedTuple):
     def from_config(cls, config: Mapping[str, Any], now: float, version: str = "") -> Settings:
         """Checks a configuration, whose allowlists end by the date of now. Raises DetectionError."""
         given = read(config, "file", _OPTIONS)
+        # ansible-core 2.18 makes an empty text of a template that gives none.
+        given["metrics_file"] = given["metrics_file"] or None
         for name in ("state_directory", "log_directory", "metrics_file"):
             if given[name] is not None and not given[name].startswith("/"):
                 raise DetectionError(f"The configuration's {name} has to be a full path, and is {given[name]!r:.80}.")
@@ -84,7 +86,7 @@ class Settings(NamedTuple):
         return cls(
             given["state_directory"],
             given["log_directory"],
-            given["metrics_file"] or None,
+            given["metrics_file"],
             given["reminder_hours"] * 3600.0,
             given["log_max_bytes"],
             given["log_keep"],

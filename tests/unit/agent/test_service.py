@@ -241,6 +241,12 @@ class TestRefusals:
         host.refuses["--check-config"] = f"custodes detect: {host.root}/run/custodes-detect.new/config/new.json: no x"
         self.unchanged(host, r"refuses this configuration: custodes detect: /etc/custodes/detect\.json: no x")
 
+    def test_a_credential_that_is_not_there_is_named_by_its_place(self, host: FakeHost) -> None:
+        """And not by where it was looked for in the rehearsal, which is gone by then."""
+        missing = f"{host.root}/run/custodes-detect.new/credentials/chat"
+        host.refuses["--check-config"] = f"custodes detect: Cannot read {missing}, which url_credential names"
+        self.unchanged(host, "Cannot read /etc/custodes/credentials/chat, which url_credential names")
+
     def test_units_that_systemd_refuses(self, host: FakeHost) -> None:
         host.refuses["systemd-analyze"] = f"{host.root}/run/custodes-detect.new/units/{TIMER}:2: Bad value"
         self.unchanged(host, f"systemd refuses these units: {TIMER}:2: Bad value")

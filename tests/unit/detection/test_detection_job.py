@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import json
 import os
@@ -16,12 +17,17 @@ import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.agent import cli, detect
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection import (
     baseline,
+    delivery,
     job,
     listeners,
     processes,
     programs,
 )
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection.errors import DetectionError
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection.memory import Memory
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.settings import Settings
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection.transport import Answer
+from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from ansible_collections.custodes.security_dr.plugins.module_utils.lock import BusyError, locked
 
 NOW = 1_800_000_000.0
@@ -180,6 +186,53 @@ def test_a_log_that_cannot_be_written_is_a_problem_and_loses_nothing(host: Host)
     assert ("new", "schedule.cron") in host.told()
 
 
+def test_a_memory_that_cannot_be_written_keeps_nothing_from_being_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever fills the disk of a host would have it silent else."""
+    destination = {"name": "chat", "type": "slack", "url": "https://chat.example.com/x"}
+    host = Host(tmp_path, delivery={"when": "always", "destinations": [destination]})
+    bodies: list[str] = []
+
+    def post(_url: str, body: bytes, *_rest: Any) -> Answer:
+        bodies.append(body.decode())
+        return Answer(200)
+
+    monkeypatch.setattr(delivery, "deliver", functools.partial(delivery.deliver, post=post))
+    host.run()
+    (host.root / "etc/cron.d/x").write_text("* * * * * root x\n")
+
+    def full(*_given: Any, **_options: Any) -> None:
+        raise StoreError("Cannot write memory.json: No space left on device.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Memory, "save", full)
+        report = host.run()
+    assert report["problem"] == "Cannot write memory.json: No space left on device."
+    assert "schedule.cron" in rules(report)
+    assert "schedule.cron" in "".join(bodies)
+    assert ("new", "schedule.cron") not in host.told()  # the next run would log it once more
+    assert "host_detection_last_run_success 0" in host.metrics.read_text()
+    assert host.run()["problem"] is None
+    assert host.told().count(("new", "schedule.cron")) == 1
+
+
+def test_a_run_that_cannot_begin_tells_prometheus(host: Host) -> None:
+    host.run()
+    (host.state / "run.lock").unlink()
+    (host.state / "run.lock").mkdir()
+    with pytest.raises(StoreError, match=r"run\.lock"):
+        host.run()
+    assert "host_detection_last_run_success 0" in host.metrics.read_text()
+
+
+def test_another_run_under_way_is_no_failure_for_prometheus(host: Host) -> None:
+    host.run()
+    with locked(host.state, "scan"), pytest.raises(BusyError):
+        host.run()
+    assert "host_detection_last_run_success 1" in host.metrics.read_text()
+
+
 def test_an_alert_log_that_was_cut_is_a_finding(host: Host) -> None:
     host.run()
     (host.log / "alerts.log").write_text("")
@@ -206,6 +259,19 @@ def test_the_last_report_is_that_of_the_last_run(host: Host) -> None:
     assert job.last(host.settings) == {}
     report = host.run()
     assert job.last(host.settings) == json.loads(json.dumps(report))
+
+
+def test_a_damaged_memory_is_not_taken_for_a_host_that_never_ran(host: Host) -> None:
+    host.run()
+    host.memory.write_bytes(b"")
+    with pytest.raises(DetectionError, match=r"memory\.json.*checksum"):
+        job.last(host.settings)
+
+
+def test_a_question_that_waits_for_its_answer_stops_no_scan(host: Host) -> None:
+    host.run()
+    (host.root / "etc/cron.d/x").write_text("* * * * * root x\n")
+    assert job.rebaseline(host.settings, host.now, lambda _lines: bool(host.run()), str(host.root)) is not None
 
 
 def test_two_scans_do_not_run_at_once(host: Host) -> None:
@@ -244,6 +310,12 @@ def test_the_command_judges_a_configuration(host: Host) -> None:
     code, _out, err = command(host, "--check-config")
     assert code == 2
     assert "has no option alowed" in err
+
+
+def test_no_metrics_may_be_an_empty_text(host: Host) -> None:
+    """Which ansible-core 2.18 makes of a template that gives none."""
+    host.config["metrics_file"] = ""
+    assert host.settings.metrics_file is None
 
 
 def test_the_command_asks_for_root(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

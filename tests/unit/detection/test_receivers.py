@@ -45,6 +45,21 @@ def test_a_webhook_gets_host_version_and_the_events_as_they_are() -> None:
     assert body == {"host": "web-1", "version": "1.2.3", "events": [event(1), event(2)]}
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        "https://hooks.example.com/SECRET",
+        ["https://hooks.example.com/SECRET"],
+        {"name": "x", "url": ["https://hooks.example.com/SECRET"]},
+        {"name": "x", "url": "https://hooks.example.com/", "token": ["SECRET"]},
+    ],
+)
+def test_a_mistake_in_a_destination_is_told_without_its_secrets(config: Any) -> None:
+    with pytest.raises(DetectionError, match=r"destinations\[0\].* has to be (?:an object|a text), and is a ") as told:
+        receivers.read_destination(config, "delivery.destinations[0]")
+    assert "SECRET" not in str(told.value)
+
+
 def test_a_webhook_can_do_without_a_token() -> None:
     assert "Authorization" not in sent("webhook", token=None)[0].headers
 
