@@ -8,6 +8,7 @@ Accounts of a directory (LDAP, SSSD) are not in that file: of those, the homes i
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from .inventory import Inventory, Reader, empty
@@ -15,6 +16,9 @@ from .inventory import Inventory, Reader, empty
 PASSWD = "/etc/passwd"  # noqa: S105 - holds no password
 MOST_HOMES = 5_000
 """Homes that are looked at; each costs some 30 µs."""
+
+
+_NUMBER = re.compile(r"\s*(?P<sign>[+-]?)(?P<digits>[0-9]+)")
 
 
 class Account(NamedTuple):
@@ -55,18 +59,18 @@ def read(reader: Reader) -> Accounts:
 def parse(text: str) -> list[Account]:
     """The accounts in the text of a passwd file; lines that the C library passes over are passed over here.
 
-    Source of the format: passwd(5). The number is read as strtoul(3) does: "00" and "+0" are 0 too.
+    Source of the format: passwd(5). The number is read as strtoul(3) does: "00" and "+0" are 0 too. A line may end
+    after the group's number: glibc takes what is missing as empty.
     """
     accounts = []
     for line in text.split("\n"):
         fields = line.split(":")
-        if len(fields) < 6 or line.startswith("#"):
+        number = _NUMBER.match(fields[2]) if len(fields) > 3 and not line.startswith("#") else None
+        if number is None:
             continue
-        try:
-            uid = int(fields[2]) % 2**32
-        except ValueError:
-            continue
-        home = fields[5]
+        # Python refuses to read thousands of digits, zeros among them; the C library does not.
+        uid = int(number["sign"] + (number["digits"].lstrip("0")[:20] or "0")) % 2**32
+        home = fields[5] if len(fields) > 5 else ""
         accounts.append(Account(fields[0], uid, home if home.startswith("/") and "\0" not in home else "/"))
     return accounts
 

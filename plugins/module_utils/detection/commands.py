@@ -17,15 +17,16 @@ MOST = 10_000
 SHOWN = 4096
 """Bytes of a command line that are shown; what comes after is counted only."""
 
-_CONFIDENTIAL = (
-    r"(?:passw|passphrase|pwd|secret|token|credential|api[_-]?key|access[_-]?key|private[_-]?key|authori[sz]ation)"
-)
+_CONFIDENTIAL = r"(?:pass(?!ive|enger|through|-through)|pwd|secret|token|credential|api[_-]?key|access[_-]?key|private[_-]?key|authori[sz]ation)"
 _VALUE = r"""["']?(?:(?:bearer|basic|token)\s{1,3})?[^\s&;"',]+"""
 # Every repetition has a bound: whoever chooses the text must not choose how long this takes.
 # Compiled when they are first needed, which on most hosts is never.
 _OPTION = rf"(?i)-{{1,2}}(?:[\w.-]{{0,40}}{_CONFIDENTIAL}[\w.-]{{0,40}}|(?:[\w-]{{0,40}}-)?(?:pass|auth|key)|p)"
 _NAMED = rf"""(?i)({_CONFIDENTIAL}[\w.-]{{0,40}}["']?\s{{0,3}}[=:]\s{{0,3}}){_VALUE}"""
 _FOLLOWED = rf"(?i)(-{_CONFIDENTIAL}[\w.-]{{0,40}}\s{{1,3}}|(?<!\S)--?pass[=:\s]){_VALUE}"
+# curl -u, and the like of it; two numbers are a user and a group.
+_USER = r"((?<!\S)(?:-u|-U|--user|--proxy-user)[\s=]?[^\s:=@/]{1,100}[:%])(?!\d+(?:\s|$))[^\s\"']+"
+_ACCOUNT = ("-u", "-U", "--user", "--proxy-user")
 _GLUED = r"((?<!\S)-p)(?!(?:ools?|orts?|id|idfile|ath|refix|rofile|ass)\b)[^\s=/-][^\s]*"
 _IN_URL = r"(?i)\b([a-z][\w+.-]{0,30}://[^\s/@:]*):[^\s/@]+@"
 _ALONE_IN_URL = r"(?i)\b(https?://)[^\s/@:]+(?=@)"
@@ -47,10 +48,17 @@ def too_long(command: bytes) -> bool:
 
 def shown(command: bytes) -> str:
     """The beginning of a command line for a person, each password, token and key in it as ``***``."""
-    parts, secret = [], False
+    parts: list[str] = []
+    secret, before = False, ""
     for argument in command[:SHOWN].rstrip(b"\0").split(b"\0"):
         text = os.fsdecode(argument)
-        parts.append(HIDDEN if secret and not text.startswith("/") else masked(text))
+        if secret and not text.startswith("/"):
+            parts.append(HIDDEN)
+        elif before in _ACCOUNT:
+            parts.append(masked(f"{before} {text}")[len(before) + 1 :])
+        else:
+            parts.append(masked(text))
+        before = text
         secret = bool(re.fullmatch(_OPTION, text))
     if len(command) > SHOWN:
         parts.append(f"…({len(command) - SHOWN} more bytes)")
@@ -60,6 +68,6 @@ def shown(command: bytes) -> str:
 def masked(argument: str) -> str:
     """One argument, what in it looks like a secret as ``***``: values of passwords and tokens, credentials in URLs."""
     text = re.sub(_IN_URL, rf"\1:{HIDDEN}@", argument)
-    for pattern in (_ALONE_IN_URL, _NAMED, _FOLLOWED, _GLUED):
+    for pattern in (_ALONE_IN_URL, _NAMED, _FOLLOWED, _USER, _GLUED):
         text = re.sub(pattern, rf"\1{HIDDEN}", text)
     return text

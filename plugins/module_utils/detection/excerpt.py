@@ -10,6 +10,8 @@ import binascii
 import hashlib
 import re
 
+from . import commands
+
 MOST_LINES = 10
 
 _UNIT_LINE = re.compile(r"(?:Exec\w+|On\w+|Listen\w+|Path\w+|Unit|User|Group|WantedBy|EnvironmentFile)\s*=")
@@ -21,6 +23,9 @@ _KEY_TYPE = re.compile(r"(?:ssh|ecdsa|sk-ssh|sk-ecdsa)-[\w@.-]+\Z")
 def lines(rule: str, text: str) -> list[str]:
     """At most MOST_LINES lines that tell what the content does, none where it may hold secrets."""
     shown = _SHOWN.get(rule, _nothing)(text)
+    if rule in _COMMANDS:
+        told = [line if line.endswith("=…") else commands.masked(line) for line in shown[:MOST_LINES]]
+        shown = told + shown[MOST_LINES:]
     return shown if len(shown) <= MOST_LINES else [*shown[:MOST_LINES], f"… {len(shown) - MOST_LINES} more lines"]
 
 
@@ -84,3 +89,5 @@ _SHOWN = {
     "persistence.ld_preload": _plain,
     "persistence.sudoers": _sudoers,
 }
+_COMMANDS = ("schedule.cron", "schedule.at", "schedule.timer", "persistence.unit")
+"""Rules whose lines are command lines, in which passwords may stand."""

@@ -10,6 +10,7 @@ and reaches it at a port like 443, and pools by name in connections: nothing her
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from typing import Any, NamedTuple, Optional
@@ -35,7 +36,13 @@ _KERNEL = re.compile(
     r"rcuop|rcuog|rcuos|stopper|irq|jbd2|scsi_eh|card\d)/[\w:.+-]*|kthreadd|kswapd\d*|kcompactd\d*|khugepaged|kdevtmpfs|"
     r"kauditd|kblockd|khungtaskd|kintegrityd|ksmd|oom_reaper|oom_kill|rcu_(?:sched|bh|preempt|gp|par_gp|tasks\w*|exp\w*)|"
     r"(?:scsi_eh|scsi_tmf|nfsd|xfsaild|xfs-\w+|ext4-rsv\w*|md)_\d+|netns|writeback|kthrotld|mm_percpu_wq|watchdogd|"
-    r"pool_workqueue\w*|inet_frag_wq|kpsmoused|ipv6_addrconf|kstrp|zswap\w*|charger_manager|devfreq_wq|edac-poller)\]?"
+    r"pool_workqueue\w*|inet_frag_wq|kpsmoused|ipv6_addrconf|kstrp|zswap\w*|charger_manager|devfreq_wq|edac-poller)\]?|"
+    # As a title in brackets only: without them a person might choose some of these as well.
+    r"\[(?:loop\d+|md\d+_\w+|ata_sff|psimon|hwrng|cryptd|bioset|mld|kdmflush(?:/[\d:]*)?|dmcrypt_write(?:/[\d:]*)?|"
+    r"kcryptd\w*(?:/[\w:]*)?|acpi_thermal_pm|tpm_dev_wq|blkcg_punt_bio|nvme-[\w-]+|napi/[\w-]*|usb-storage|"
+    r"ecryptfs-kthrea\w*|btrfs-[\w-]+|xfs\w*(?:[/-][\w-]*)?|kvm-[\w-]+|vhost-\d+|lockd|nfsiod|rpciod|xprtiod|khubd|"
+    r"events/\d+|pdflush|bdi-default|flush-[\d:]+|z_wr_\w+|txg_\w+|arc_\w+|spl_\w+|zvol\w*|drbd_\w+|ttm\w*|"
+    r"card\d-crtc\d|rcu\w*|perf|aio(?:/\d+)?|ksgxd|kgdbd)\]"
 )
 _COMMON_WORDS = frozenset(("netns", "writeback"))
 """Names of the kernel's that a person might choose as well: an imitation in brackets only."""
@@ -148,11 +155,7 @@ class _Survey:
         """Look at one process. One that ends meanwhile, or belongs to the kernel, is passed over."""
         proc = self._proc
         try:
-            try:
-                exe = proc.link(f"{pid}/exe")
-            except PermissionError:
-                self.blind_at("Some processes' programs cannot be seen: that takes root and CAP_SYS_PTRACE.")
-                exe = ""
+            exe = self._program_of(pid)
             name = proc.read(f"{pid}/comm", 64)
             command = proc.command(pid)
         except FileNotFoundError:
@@ -166,6 +169,20 @@ class _Survey:
         if self._suspicious(exe, name, command):
             self._judge(pid, exe, os.fsdecode(name).rstrip("\n"), command)
         self._note_network(pid)
+
+    def _program_of(self, pid: str) -> str:
+        """The path of the program, "" where that cannot be told: there is more to be looked at than that."""
+        try:
+            return self._proc.link(f"{pid}/exe")
+        except PermissionError:
+            self.blind_at("Some processes' programs cannot be seen: that takes root and CAP_SYS_PTRACE.")
+        except OSError as error:
+            # The kernel tells no path of more than a page, and whoever makes folders in folders can have one.
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            name = os.fsdecode(self._proc.read(f"{pid}/comm", 64)).rstrip("\n")
+            self.blind_at(f"A program lies so deep in folders that its path cannot be read: process named {name}")
+        return ""
 
     def _look_at_threads(self, pid: str) -> None:
         if "/" in pid:

@@ -32,14 +32,15 @@ SYSTEM = (
 )
 USER = (
     "/etc/systemd/user",
+    "/etc/xdg/systemd/user",
     "/run/systemd/user",
     "/usr/local/share/systemd/user",
     "/usr/share/systemd/user",
     "/usr/local/lib/systemd/user",
     "/usr/lib/systemd/user",
 )
-OF_A_HOME = (".config/systemd/user", ".local/share/systemd/user")
-OF_A_SESSION = ("systemd/transient", "systemd/user")
+OF_A_HOME = (".config/systemd/user.control", ".config/systemd/user", ".local/share/systemd/user")
+OF_A_SESSION = ("systemd/user.control", "systemd/transient", "systemd/user")
 
 _LARGEST_TIMER = 64 * 2**10
 """Bytes in which the name of the unit is looked for that a timer starts; it decides on the rule alone."""

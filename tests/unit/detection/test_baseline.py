@@ -400,6 +400,12 @@ cd /root || {
             "#!/bin/sh\n# x\nexport A=secret\n@reboot root x\n",
             ["#!/bin/sh", "export A=…", "@reboot root x"],
         ),
+        (
+            "schedule.cron",
+            "0 3 * * * root mysqldump -psecret db | curl -H 'Authorization: Bearer secret' https://a:secret@h/\n",
+            ["0 3 * * * root mysqldump -p*** db | curl -H 'Authorization: ***' https://a:***@h/"],
+        ),
+        ("schedule.timer", "ExecStart=/x --token=secret\n", ["ExecStart=/x --token=***"]),
         ("schedule.cron", "x\n" * 12, ["x"] * 10 + ["… 2 more lines"]),
         ("schedule.at", f"{AT}evil\n", ["evil"]),
         (

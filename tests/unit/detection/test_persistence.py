@@ -130,9 +130,25 @@ def test_accounts_of_uid_0_are_items(tree: Tree) -> None:
     assert set(tree.items(UID0)) == {"/etc/passwd:root", "/etc/passwd:toor", "/etc/passwd:"}
 
 
+@pytest.mark.parametrize("line", ["a::0:0", "a::0:0:", "a:x:0:0:Ada", "a:x:0:0:Ada:/x"])
+def test_an_account_may_have_a_short_line_as_the_c_library_sees_it(line: str) -> None:
+    assert [account.uid for account in parse(line)] == [0]
+
+
 @pytest.mark.parametrize(
     ("field", "uid"),
-    [("0", 0), ("00", 0), ("+0", 0), (" 0", 0), ("4294967296", 0), ("12", 12), ("", None), ("x", None)],
+    [
+        ("0", 0),
+        ("00", 0),
+        ("0" * 5000, 0),
+        ("-0", 0),
+        ("+0", 0),
+        (" 0", 0),
+        ("4294967296", 0),
+        ("12", 12),
+        ("", None),
+        ("x", None),
+    ],
 )
 def test_numbers_of_accounts_are_read_as_the_c_library_does(field: str, uid: int | None) -> None:
     assert [account.uid for account in parse(f"a:x:{field}:0::/:/bin/sh")] == ([] if uid is None else [uid])

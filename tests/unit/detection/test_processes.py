@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -179,7 +180,11 @@ def test_in_a_container_a_path_is_another(tree: Tree, rule: str, exe: str, sever
 
 
 @pytest.mark.parametrize(
-    "name", ["[kworker/0:1]", "kworker/u8:2-events", "ksoftirqd/0", "[kthreadd]", "kswapd0", " [netns]"]
+    "name",
+    [
+        *("[kworker/0:1]", "kworker/u8:2-events", "ksoftirqd/0", "[kthreadd]", "kswapd0", " [netns]"),
+        *("[ata_sff]", "[loop0]", "[md0_raid1]", "[psimon]", "[kdmflush/7:0]", "[vhost-42]"),
+    ],
 )
 @pytest.mark.parametrize("as_title", [False, True])
 def test_what_plays_the_kernel(tree: Tree, name: str, as_title: bool) -> None:
@@ -305,6 +310,21 @@ def test_not_to_have_looked_is_said(tree: Tree, tmp_path: Path) -> None:
     (tree.root / "50" / "mountinfo").unlink()
     blind = scan(tree).blind
     assert ["no process 1" in blind[0], "mountinfo" in blind[1], "net/tcp" in blind[2]] == [True, True, True]
+
+
+def test_a_program_whose_path_is_too_long_to_be_read_is_looked_at_otherwise(tree: Tree) -> None:
+    class Deep(Proc):
+        def link(self, name: str) -> str:
+            if name == "60/exe":
+                raise OSError(errno.ENAMETOOLONG, "File name too long")
+            return super().link(name)
+
+    tree.process(60, "app", "/opt/x", ["app", "--donate-level", "1"])
+    result = processes.scan(Deep(str(tree.root)), Options.from_config({}))
+    assert [(one.rule, one.subject) for one in result.findings] == [
+        ("process.miner_arguments", "process named app"),
+    ]
+    assert result.blind == ["A program lies so deep in folders that its path cannot be read: process named app"]
 
 
 def test_what_may_not_be_read_is_said_once(tree: Tree) -> None:

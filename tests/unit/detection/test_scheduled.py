@@ -70,9 +70,11 @@ TIMERS = [
     *(folder for folder in units.SYSTEM if folder != "/lib/systemd/system"),
     *units.USER,
     "/root/.config/systemd/user",
+    "/root/.config/systemd/user.control",
     "/home/ada/.config/systemd/user",
     "/home/ada/.local/share/systemd/user",
     "/run/user/1000/systemd/transient",
+    "/run/user/1000/systemd/user.control",
     "/run/user/1000/systemd/user",
 ]
 
