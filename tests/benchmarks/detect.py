@@ -31,7 +31,7 @@ from lab.receiver import Receiver
 RATIO_GOAL = 1.0
 RSS_GOAL = 30  # MiB
 CPU_GOAL = 1.0  # seconds
-RUNS = 15
+RUNS = 31
 PROCESSES = 400
 MANY_PROCESSES, MANY_LISTENERS = 5000, 2000
 SCRIPT = Path(__file__).with_name("detect.sh")

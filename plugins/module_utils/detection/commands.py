@@ -17,7 +17,10 @@ MOST = 10_000
 SHOWN = 4096
 """Bytes of a command line that are shown; what comes after is counted only."""
 
-_CONFIDENTIAL = r"(?:pass(?!ive|enger|through|-through)|pwd|secret|token|credential|api[_-]?key|access[_-]?key|private[_-]?key|authori[sz]ation)"
+_CONFIDENTIAL = (
+    r"(?:pass(?!ive|enger|through|-through)|pwd|secret|token|credential|api[_-]?key|access[_-]?key|"
+    r"private[_-]?key|authori[sz]ation)"
+)
 _VALUE = r"""["']?(?:(?:bearer|basic|token)\s{1,3})?[^\s&;"',]+"""
 # Every repetition has a bound: whoever chooses the text must not choose how long this takes.
 # Compiled when they are first needed, which on most hosts is never.

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
@@ -45,6 +44,8 @@ class Finding(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """The same for the same rule and key, on every run and version: 16 hexadecimal digits."""
+        import hashlib  # noqa: PLC0415 - the network is asked sooner without it
+
         text = json.dumps([self.rule, *self.key], ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from typing import Any, NamedTuple, Optional
 
-from . import commands, miners
+from . import commands, kernel_threads, miners
 from .errors import DetectionError
 from .findings import Finding, Scan, found
 from .options import Kind, read
@@ -31,21 +30,6 @@ _DELETED = " (deleted)"
 _MEMFD = "/memfd:"
 # The runtime's first process in a container, up to its exec, is a copy of itself in memory (CVE-2019-5736).
 _RUNTIME_COPY = ("/memfd:runc_cloned:/proc/self/exe (deleted)", "runc:[")
-_KERNEL = re.compile(
-    r"\[?(?:kworker(?:/[\w:.+-]*)?|(?:ksoftirqd|migration|cpuhp|watchdog|idle_inject|posixcputmr|ktimers|rcuc|"
-    r"rcuop|rcuog|rcuos|stopper|irq|jbd2|scsi_eh|card\d)/[\w:.+-]*|kthreadd|kswapd\d*|kcompactd\d*|khugepaged|kdevtmpfs|"
-    r"kauditd|kblockd|khungtaskd|kintegrityd|ksmd|oom_reaper|oom_kill|rcu_(?:sched|bh|preempt|gp|par_gp|tasks\w*|exp\w*)|"
-    r"(?:scsi_eh|scsi_tmf|nfsd|xfsaild|xfs-\w+|ext4-rsv\w*|md)_\d+|netns|writeback|kthrotld|mm_percpu_wq|watchdogd|"
-    r"pool_workqueue\w*|inet_frag_wq|kpsmoused|ipv6_addrconf|kstrp|zswap\w*|charger_manager|devfreq_wq|edac-poller)\]?|"
-    # As a title in brackets only: without them a person might choose some of these as well.
-    r"\[(?:loop\d+|md\d+_\w+|ata_sff|psimon|hwrng|cryptd|bioset|mld|kdmflush(?:/[\d:]*)?|dmcrypt_write(?:/[\d:]*)?|"
-    r"kcryptd\w*(?:/[\w:]*)?|acpi_thermal_pm|tpm_dev_wq|blkcg_punt_bio|nvme-[\w-]+|napi/[\w-]*|usb-storage|"
-    r"ecryptfs-kthrea\w*|btrfs-[\w-]+|xfs\w*(?:[/-][\w-]*)?|kvm-[\w-]+|vhost-\d+|lockd|nfsiod|rpciod|xprtiod|khubd|"
-    r"events/\d+|pdflush|bdi-default|flush-[\d:]+|z_wr_\w+|txg_\w+|arc_\w+|spl_\w+|zvol\w*|drbd_\w+|ttm\w*|"
-    r"card\d-crtc\d|rcu\w*|perf|aio(?:/\d+)?|ksgxd|kgdbd)\]"
-)
-_COMMON_WORDS = frozenset(("netns", "writeback"))
-"""Names of the kernel's that a person might choose as well: an imitation in brackets only."""
 # fmt: off
 _READERS = frozenset(f"/usr/bin/{name}" for name in (
     "grep", "egrep", "rg", "ag", "less", "more", "vi", "vim", "vim.basic", "vim.tiny", "nvim", "nano", "sed", "mawk",
@@ -205,8 +189,8 @@ class _Survey:
             self._by_program(exe)
             or _is_loader(program)
             or any(names.match(one) for one in (own, program, _started_as(title)))
-            or _of_kernel(own)
-            or _of_kernel(title)
+            or kernel_threads.named_so(own)
+            or kernel_threads.named_so(title)
             or self._options.arguments.match(command)
             or commands.too_long(command)
         ):
@@ -261,7 +245,7 @@ class _Survey:
         match = names.match(name) or names.match(exe.rpartition("/")[2]) or names.match(_started_as(title))
         if match:
             self._add("process.miner_name", pid, exe, name, f"It is a miner by name: {match}.", {"matched": match})
-        claimed = next((one for one in (name, title) if _of_kernel(one)), None)
+        claimed = next((one for one in (name, title) if kernel_threads.named_so(one)), None)
         if claimed is not None and self._imitates(pid, exe, name):
             summary = f"It is a program that calls itself {claimed}, which would be a thread of the kernel."
             self._add("process.kernel_thread_imitation", pid, exe, name, summary, {"matched": claimed})
@@ -411,7 +395,3 @@ def _started_as(title: str) -> str:
 
 def _is_loader(program: str) -> bool:
     return program.startswith("ld-") and ".so" in program
-
-
-def _of_kernel(name: str) -> bool:
-    return bool(_KERNEL.fullmatch(name.strip())) and name.strip() not in _COMMON_WORDS
