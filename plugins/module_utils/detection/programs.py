@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Optional
@@ -27,6 +28,7 @@ class Running:
 
     def __init__(self, work: Callable[[], dict[str, Scan]]) -> None:
         self._work = work
+        self._late = time.monotonic() + LONGEST
         self._child: Optional[Child] = None
         with suppress(OSError):
             self._child = Child(work, LONGEST)
@@ -39,9 +41,18 @@ class Running:
             self._child.stop()
 
     def finish(self) -> dict[str, Scan]:
-        """The scans by name; what no child can give, this process looks for. To be called once."""
+        """The scans by name; what no child can give, this process looks for. To be called once.
+
+        Where the child did not end, neither would this process: whoever has the memory of a process on a file system
+        that never answers holds every reader of its command line.
+        """
         told = None if self._child is None else self._child.result()
-        return self._work() if told is None else {name: Scan.of(scan) for name, scan in told.items()}
+        if told is not None:
+            return {name: Scan.of(scan) for name, scan in told.items()}
+        if self._child is not None and time.monotonic() >= self._late:
+            lost = f"The scan of {{}} did not end within {LONGEST:.0f} seconds: a process may hold whoever looks at it."
+            return {name: Scan([], [lost.format(name)]) for name in ("processes", "listeners")}
+        return self._work()
 
 
 def start(settings: Settings, root: str = "/") -> Running:
