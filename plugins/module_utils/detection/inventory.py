@@ -24,11 +24,12 @@ from .findings import one_line
 HASHED = 4 * 2**20
 """Bytes of a file that are hashed; of a longer one its size counts as well."""
 MOST_HASHED = 256 * 2**20
-"""Bytes that are hashed in one run: a user can have thousands of links to one big file."""
+"""Bytes that are hashed in one run: a user can have thousands of links to one big file. As much again for root's."""
 MOST_ENTRIES = 20_000
 """Entries of one folder that are looked at."""
 MOST_LISTED = 100_000
-"""Entries of all folders in one run; the last one is finished."""
+"""Entries of all folders in one run, ten times as many where the folder is root's; the last one is finished."""
+ROOT = 0
 MOST_LINKS = 40
 """Symbolic links on the way to one file, as in Linux (path_resolution(7))."""
 
@@ -145,7 +146,8 @@ class Reader:
         self._closed = {**_network_mounts(self.root), **dict.fromkeys((path.rstrip("/") for path in skip), "")}
         self._targets: dict[str, str] = {}
         self._real: dict[str, str] = {}
-        self._budget = MOST_HASHED
+        # Apart, so that no user can keep this from looking at what is root's.
+        self._budgets = {True: MOST_HASHED, False: MOST_HASHED}
         self._listed = 0
         self._results: dict[Callable[[Reader], Any], Any] = {}
 
@@ -254,7 +256,9 @@ class Reader:
                     return "", []
                 visited.add(place)
             with os.scandir(self.root + place) as listing:
-                if self._listed > MOST_LISTED:
+                if self._listed > MOST_LISTED and (
+                    os.stat(self.root + place).st_uid != ROOT or self._listed > 10 * MOST_LISTED
+                ):
                     raise _TooMuchError(f"There are more than {MOST_LISTED} entries; the rest was not looked at.")
                 entries = list(islice(listing, MOST_ENTRIES + 1))
                 self._listed += len(entries)
@@ -301,7 +305,7 @@ class Reader:
         elif error.errno not in _ABSENT:
             into.add_blind(path, f"{path} cannot be read: {error.strerror or error}.")
 
-    def _item(self, path: str, rule: str, *, follow: bool) -> Item:
+    def _item(self, path: str, rule: str, *, follow: bool, asked: Optional[int] = None) -> Item:
         """What is at a path that is real but for its last name. Raises OSError."""
         kind_of_mount = self._closed.get(path)
         if kind_of_mount is not None:
@@ -310,7 +314,7 @@ class Reader:
         status = os.lstat(full)
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
         if kind == "file":
-            return self._file(path, rule)
+            return self._file(path, rule, asked)
         if kind == "link":
             return self._link(path, rule, status, follow=follow)
         return _plain(rule, kind, status)
@@ -319,24 +323,28 @@ class Reader:
         target = os.readlink(self.root + path)
         if follow:
             try:
-                return self._item(self.real(path), rule, follow=False)._replace(kind="link", note=target)
+                # Whoever made the link, not whose the file is, has asked for what is read.
+                return self._item(self.real(path), rule, follow=False, asked=status.st_uid)._replace(
+                    kind="link", note=target
+                )
             except OSError as error:
                 if error.errno not in _ABSENT:
                     raise
         return _plain(rule, "link", status)._replace(note=target)
 
-    def _file(self, path: str, rule: str) -> Item:
+    def _file(self, path: str, rule: str, asked: Optional[int] = None) -> Item:
         handle = os.open(self.root + path, _FLAGS)
         try:
             status = os.fstat(handle)
             # Another thing can have taken the name since it was looked at.
             if not stat.S_ISREG(status.st_mode):
                 return _plain(rule, _KINDS.get(stat.S_IFMT(status.st_mode), "device"), status)
-            digest, length = _digest(handle, status.st_size, min(HASHED, self._budget))
+            of_root = (status.st_uid if asked is None else asked) == ROOT
+            digest, length = _digest(handle, status.st_size, min(HASHED, self._budgets[of_root]))
         finally:
             os.close(handle)
-        self._budget -= length
-        if self._budget <= 0:
+        self._budgets[of_root] -= length
+        if self._budgets[of_root] <= 0:
             raise _TooMuchError(f"There are more than {MOST_HASHED} bytes to hash; the rest was not looked at.")
         note = f"{status.st_size} bytes, the first {HASHED} hashed" if length == HASHED < status.st_size else ""
         return Item(rule, "file", digest, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode), note)

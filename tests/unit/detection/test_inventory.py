@@ -228,11 +228,29 @@ def test_folders_have_bounds(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Non
     assert seen.blind == ["/etc/cron.d holds more than 3 entries; the rest was not looked at."]
     assert seen.is_unseen("/etc/cron.d/4")
     monkeypatch.setattr(inventory, "MOST_LISTED", 3)
+    monkeypatch.setattr(inventory, "ROOT", -1)
     reader, into = tree.reader(), empty()
     reader.folder(into, "/etc/cron.d", RULE)
     reader.folder(into, "/etc", RULE)
     assert "There are more than 3 entries; the rest was not looked at." in into.blind
     assert into.is_unseen("/etc/passwd")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("bound", ["MOST_HASHED", "MOST_LISTED"])
+def test_no_user_keeps_it_from_looking_at_what_is_root_s(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(inventory, bound, 60)
+    tree.file("/usr/bin/big", b"x" * 50)
+    for number in range(40):
+        os.lchown(tree.link(f"/home/ada/.config/systemd/user/{number}.service", "/usr/bin/big"), 1000, 1000)
+        os.chown(tree.file(f"/home/ada/.config/systemd/user/{number}.service.d/x.conf").parent, 1000, 1000)
+    for path in ("/etc/ld.so.preload", "/etc/sudoers.d/x", "/root/.ssh/authorized_keys", "/usr/bin/su"):
+        tree.file(path, b"x", 0o4755)
+    seen = tree.everything()
+    assert "the rest was not looked at" in seen.blind[0]
+    assert {"/etc/ld.so.preload", "/etc/sudoers.d/x", "/root/.ssh/authorized_keys", "/usr/bin/su"} <= set(seen.items)
 
 
 MOUNTS = """\
