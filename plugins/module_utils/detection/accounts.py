@@ -8,10 +8,11 @@ Accounts of a directory (LDAP, SSSD) are not in that file: of those, the homes i
 
 from __future__ import annotations
 
+import os
 import re
 from typing import NamedTuple
 
-from .inventory import Inventory, Reader, empty
+from .inventory import HASHED, Inventory, Reader, empty
 
 PASSWD = "/etc/passwd"  # noqa: S105 - holds no password
 MOST_HOMES = 5_000
@@ -40,7 +41,10 @@ class Accounts(NamedTuple):
 def read(reader: Reader) -> Accounts:
     """The accounts and homes of a host. To be called by `reader.once`."""
     seen = empty()
-    accounts = parse(reader.text(seen, PASSWD))
+    text = reader.text(seen, PASSWD)
+    if len(os.fsencode(text)) >= HASHED:
+        seen.add_blind(PASSWD, f"{PASSWD} is longer than {HASHED} bytes; the accounts after them were not read.")
+    accounts = parse(text)
     if seen.unseen:
         # Whose homes there are is not known then, and no file in one of them is gone.
         seen.unseen.add("/")

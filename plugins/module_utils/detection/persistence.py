@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from . import accounts, units
@@ -119,7 +120,8 @@ def scan(reader: Reader, options: Options) -> Inventory:
         _home(reader, into, home.rstrip("/"))
     _keys_elsewhere(reader, into, known.accounts)
     visited: set[str] = set()
-    for path in options.setuid_folders:
+    # One that lies in another has its own folders looked into as well: it comes first.
+    for path in sorted(options.setuid_folders, key=lambda one: _holds_another(one, options.setuid_folders)):
         _setuid(reader, into, path, visited)
     _accounts(into, known.accounts)
     every = reader.once(units.scan)
@@ -163,6 +165,10 @@ def _expanded(pattern: str, account: accounts.Account) -> str:
     tokens = {"%%": "%", "%h": account.home, "%u": account.name, "%U": str(account.uid)}
     path = re.sub("%[%huU]", lambda token: tokens[token.group()], pattern)
     return path if path.startswith("/") else f"{account.home.rstrip('/')}/{path}"
+
+
+def _holds_another(folder: str, folders: Sequence[str]) -> bool:
+    return any(one.startswith(f"{folder.rstrip('/')}/") and one.rstrip("/") != folder.rstrip("/") for one in folders)
 
 
 def _setuid(reader: Reader, into: Inventory, path: str, visited: set[str], *, below: bool = True) -> None:

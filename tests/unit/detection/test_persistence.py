@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection import accounts, persistence
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.accounts import Account, parse
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.errors import DetectionError
+from ansible_collections.custodes.security_dr.plugins.module_utils.detection.inventory import HASHED
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.persistence import (
     KEYS,
     PROFILE,
@@ -116,6 +117,12 @@ def test_the_folders_for_setuid_files_are_the_operators_choice(tree: Tree) -> No
     assert [path for path, item in tree.persistence("/opt").items.items() if item.rule == SETUID] == ["/opt/x"]
 
 
+@pytest.mark.parametrize("folders", [("/opt", "/opt/app/"), ("/opt/app", "/opt/")])
+def test_a_folder_that_lies_in_another_has_its_own_folders_looked_into(tree: Tree, folders: tuple[str, ...]) -> None:
+    tree.file("/opt/app/bin/x", "x", 0o4755)
+    assert "/opt/app/bin/x" in tree.persistence(*folders).items
+
+
 def test_too_many_folders_below_are_a_blind_spot(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persistence, "MOST_FOLDERS", 2)
     for number in range(3):
@@ -128,6 +135,13 @@ def test_too_many_folders_below_are_a_blind_spot(tree: Tree, monkeypatch: pytest
 def test_accounts_of_uid_0_are_items(tree: Tree) -> None:
     tree.file("/etc/passwd", f"{PASSWD}toor:x:00:0::/:/bin/sh\n#no:x:0:0::/:\nhalf:x:0\n\n:x:0:0::/:/bin/sh\n")
     assert set(tree.items(UID0)) == {"/etc/passwd:root", "/etc/passwd:toor", "/etc/passwd:"}
+
+
+def test_accounts_behind_the_end_of_what_is_read_are_said(tree: Tree) -> None:
+    tree.file("/etc/passwd", f"{PASSWD}#{'x' * HASHED}\ntoor:x:0:0::/:/bin/sh\n")
+    seen = tree.everything()
+    assert seen.blind == ["/etc/passwd is longer than 4194304 bytes; the accounts after them were not read."]
+    assert seen.is_unseen("/etc/passwd:toor")
 
 
 @pytest.mark.parametrize("line", ["a::0:0", "a::0:0:", "a:x:0:0:Ada", "a:x:0:0:Ada:/x"])
