@@ -19,7 +19,7 @@ _KERNEL = (
     r"kcryptd\w*(?:/[\w:]*)?|acpi_thermal_pm|tpm_dev_wq|blkcg_punt_bio|nvme-[\w-]+|napi/[\w-]*|usb-storage|"
     r"ecryptfs-kthrea\w*|btrfs-[\w-]+|xfs\w*(?:[/-][\w-]*)?|kvm-[\w-]+|vhost-\d+|lockd|nfsiod|rpciod|xprtiod|khubd|"
     r"events/\d+|pdflush|bdi-default|flush-[\d:]+|z_wr_\w+|txg_\w+|arc_\w+|spl_\w+|zvol\w*|drbd_\w+|ttm\w*|"
-    r"card\d-crtc\d|rcu\w*|perf|aio(?:/\d+)?|ksgxd|kgdbd)\]"
+    r"card\d-crtc\d|rcu\w*|perf|aio(?:/\d+)?|ksgxd|kgdbd)\]?"
 )
 # fmt: off
 _BEGINNINGS = (

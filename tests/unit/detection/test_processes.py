@@ -183,7 +183,7 @@ def test_in_a_container_a_path_is_another(tree: Tree, rule: str, exe: str, sever
     "name",
     [
         *("[kworker/0:1]", "kworker/u8:2-events", "ksoftirqd/0", "[kthreadd]", "kswapd0", " [netns]"),
-        *("[ata_sff]", "[loop0]", "[md0_raid1]", "[psimon]", "[kdmflush/7:0]", "[vhost-42]"),
+        *("[ata_sff]", "[loop0]", "[md0_raid1]", "[psimon]", "[kdmflush/253:0]", "[vhost-42]"),
     ],
 )
 @pytest.mark.parametrize("as_title", [False, True])
