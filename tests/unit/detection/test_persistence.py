@@ -50,6 +50,8 @@ def tree(tmp_path: Path) -> Tree:
         ("/home/ada/.ssh/rc", PROFILE),
         ("/root/.bashrc", PROFILE),
         ("/home/ada/.zshrc", PROFILE),
+        *((f"/home/ada/{name}", PROFILE) for name in (".bash_aliases", ".zlogout", ".kshrc", ".cshrc", ".tcshrc")),
+        *((f"/etc/{name}", PROFILE) for name in ("bash.bash_logout", "zlogout", "ksh.kshrc", "csh.cshrc", "csh.login")),
         ("/etc/profile", PROFILE),
         ("/etc/profile.d/x.sh", PROFILE),
         ("/etc/update-motd.d/00-x", PROFILE),
