@@ -13,7 +13,7 @@ help: ## this list
 demo: setup ## lose a whole Vault cluster and recover it with playbooks/recover-vault.yml, on loopback
 	@$(PYTHON) -m demo
 
-test: setup ## unit, lint, sanity, integration and molecule, two lanes at a time, with a table at the end
+test: setup ## unit, lint, sanity, integration and molecule, two at a time, with a table at the end
 	@$(LAYERS)
 
 unit: setup ## the quick loop: no network, no servers, seconds
