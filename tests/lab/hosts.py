@@ -181,6 +181,8 @@ def wheels(*requirements: str) -> Path:
 
 def sweep() -> None:
     """Remove the hosts and networks whose process is gone."""
+    if shutil.which("podman", path=_PATH) is None:
+        return  # The first of all: there never was a host here.
     with locked("hosts-sweep"):
         _remove(lambda owner: not _is_alive(owner))
 
