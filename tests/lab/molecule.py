@@ -28,7 +28,7 @@ from typing import Any
 
 from .binaries import loki_binary, vault_binary
 from .fluent_bit import WHERE_FROM, fluent_bit_binary, portable_fluent_bit
-from .hosts import Hosts, sweep, wheels
+from .hosts import Hosts, debs, sweep, wheels
 from .lab import Lab
 from .loki import loki_config
 from .pki import write_private
@@ -126,6 +126,25 @@ def _log_pipeline(hosts: Hosts, lab: Lab, folder: Path) -> Inventory:
     return {"all": {"vars": known}, **{name: {"hosts": members} for name, members in groups.items()}}
 
 
+def _monitoring(hosts: Hosts, lab: Lab, folder: Path) -> Inventory:
+    """The hosts as the groups `prometheus` and `alertmanager`, another as `watchdog`; a receiver of webhooks."""
+    servers = {
+        "lab_folder": str(folder),
+        "lab_ca_file": str(lab.authority.ca_file),
+        "lab_webhooks": lab.receiver.https,
+        "lab_control": f"{lab.receiver.http}/control",
+        "lab_token": secrets.token_urlsafe(24),
+    }
+    members = {host.name: hosts.connection(host) for host in hosts.hosts}
+    monitors: dict[str, dict[str, Any]] = {name: {} for name in members if name.startswith("mon")}
+    return {
+        "all": {"vars": servers, "hosts": members},
+        "prometheus": {"hosts": monitors},
+        "alertmanager": {"hosts": monitors},
+        "watchdog": {"hosts": {"bastion": {}}},
+    }
+
+
 def _no_fluent_bit() -> str:
     return "" if fluent_bit_binary() else f"there is no Fluent Bit. {WHERE_FROM}"
 
@@ -133,6 +152,11 @@ def _no_fluent_bit() -> str:
 SCENARIOS = {
     "default": Scenario(("vault-1", "vault-2", "vault-3"), lambda _folder: {vault_binary(): _PROGRAM}, _vault),
     "host_detection": Scenario(("app-1", "app-2"), lambda _folder: {}, _detection),
+    "monitoring": Scenario(
+        ("mon-1", "mon-2", "bastion"),
+        lambda _folder: {debs("prometheus", "prometheus-alertmanager"): "/srv/debs"},
+        _monitoring,
+    ),
     "log_pipeline": Scenario(
         ("app-1", "app-2", "loki-1", "loki-2"),
         lambda folder: {portable_fluent_bit(folder / "fluent-bit"): "/srv/fluent-bit", loki_binary(): "/srv/loki"},
