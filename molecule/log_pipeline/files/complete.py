@@ -4,6 +4,7 @@
 """Waits until this Loki has every line of a story of one host, and prints how long, and how many it has twice.
 
     python3 complete.py STORY HOST COUNT SECONDS      # status 1 when lines are missing after so many seconds
+    python3 complete.py STORY HOST                    # prints how many it has now
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def lines(story: str, host: str) -> Counter[int]:
         start = max(int(value[0]) for value in values) + 1
 
 
-story, host, count, longest = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+story, host = sys.argv[1:3]
+if len(sys.argv) == 3:
+    print(len(lines(story, host)))
+    sys.exit()
+count, longest = int(sys.argv[3]), float(sys.argv[4])
 began = time.monotonic()
 while True:
     try:
