@@ -27,9 +27,7 @@ from lab.processes import free_port, wait_for
 from lab.prometheus import Prometheus
 from lab.receiver import Receiver
 
-pytestmark = pytest.mark.skipif(
-    fluent_bit_binary() is None, reason=f"there is no Fluent Bit. {WHERE_FROM}"
-)
+pytestmark = pytest.mark.skipif(fluent_bit_binary() is None, reason=f"there is no Fluent Bit. {WHERE_FROM}")
 RATE = 50
 """Lines a second."""
 OUTAGE = float(os.environ.get("LOG_PIPELINE_OUTAGE", "30"))
