@@ -97,11 +97,13 @@ class Outcome:
     output: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """The last line in which pytest counts its tests, without its rules and colours."""
+        """The last line in which pytest counts its tests, without its rules and colours; else how many were skipped."""
         for line in reversed(self.output):
             if match := re.search(r"((?:\d+ [a-z]+, )*\d+ (?:passed|failed|skipped|errors?)\b.*?) in [\d.]+s", line):
                 return match.group(1)
-        return ""
+        left_out = re.compile(r"Skipping (sanity test|scenario) ")
+        skipped = sum(bool(left_out.search(line)) for line in self.output)
+        return f"{skipped} skipped" if skipped else ""
 
     def reasons(self) -> list[str]:
         """The last few lines that say what failed: the end of a log may be all that somebody gets to see."""
@@ -113,8 +115,7 @@ class Outcome:
     def skipped(self) -> int:
         """How many tests pytest skipped, or ansible-test left out, or Molecule scenarios the lab did."""
         counted = re.search(r"(\d+) skipped", self.summary())
-        left_out = re.compile(r"Skipping (sanity test|scenario )")
-        return int(counted.group(1)) if counted else sum(bool(left_out.search(line)) for line in self.output)
+        return int(counted.group(1)) if counted else 0
 
 
 class Runner:

@@ -26,7 +26,7 @@ def fluent_bit_binary() -> Path | None:
 
 
 def portable_fluent_bit(folder: Path) -> Path:
-    """A folder with `fluent-bit` and all that it loads, which runs where its libraries are not. Raises LabError."""
+    """A folder with `fluent-bit` and all that it loads, for hosts that have other libraries. Raises LabError."""
     binary = fluent_bit_binary()
     if binary is None:
         raise LabError(f"There is no Fluent Bit. {WHERE_FROM}")

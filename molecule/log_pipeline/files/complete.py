@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Waits until this Loki has every line of a story of one host, and prints how long, and how many it has twice.
 
-    python3 complete.py STORY HOST COUNT SECONDS      # status 1 when lines are missing after so many seconds
+python3 complete.py STORY HOST COUNT SECONDS      # status 1 when lines are missing after so many seconds
+python3 complete.py STORY HOST                    # prints how many it has now
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def lines(story: str, host: str) -> Counter[int]:
     found: Counter[int] = Counter()
     start = time.time_ns() - 1800 * 10**9
     while True:
-        query = {"query": f'{{host="{host}"}} |= `{story} line=`', "start": start, "limit": 4000, "direction": "forward"}
+        wanted = f'{{host="{host}"}} |= `{story} line=`'
+        query = {"query": wanted, "start": start, "limit": 4000, "direction": "forward"}
         url = f"http://127.0.0.1:3100/loki/api/v1/query_range?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             values = [one for stream in json.load(answer)["data"]["result"] for one in stream["values"]]
@@ -32,7 +34,11 @@ def lines(story: str, host: str) -> Counter[int]:
         start = max(int(value[0]) for value in values) + 1
 
 
-story, host, count, longest = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+story, host = sys.argv[1:3]
+if len(sys.argv) == 3:
+    sys.stdout.write(f"{len(lines(story, host))}\n")
+    sys.exit()
+count, longest = int(sys.argv[3]), float(sys.argv[4])
 began = time.monotonic()
 while True:
     try:
@@ -45,5 +51,5 @@ while True:
         break
     time.sleep(0.25)
 doubled = sum(has.values()) - len(has)
-print(f"{host}, {story}: {count - len(missing)} of {count} lines, {doubled} twice, {waited:.1f} s")
+sys.stdout.write(f"{host}, {story}: {count - len(missing)} of {count} lines, {doubled} twice, {waited:.1f} s\n")
 sys.exit(1 if missing or not count else 0)

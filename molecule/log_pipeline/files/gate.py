@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Before Loki, which knows neither TLS nor tokens here: lets through who shows a token of /etc/gate/tokens, a line each.
+"""Before Loki, which has neither TLS nor tokens here: lets through who shows one of /etc/gate/tokens, a line each.
 
-    python3 gate.py ADDRESS PORT UPSTREAM_PORT
+python3 gate.py ADDRESS PORT UPSTREAM_PORT
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Gate(BaseHTTPRequestHandler):
     upstream = 0
     timeout = 30
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Pass the request on, and the answer back."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Authorization", "").removeprefix("Bearer ") not in TOKENS.read_text().split():

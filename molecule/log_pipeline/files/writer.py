@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes numbered lines, fifty a second, until SIGTERM; then says how many, in /run/writer-STORY.
 
-    python3 writer.py STORY
+python3 writer.py STORY
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ Killed at any point, the next run completes: it compares what is there, and a se
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import shutil
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -80,7 +80,8 @@ def metrics_ready(url: str) -> bool:
         # Its own address, and no proxy's.
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2) as answer:
             text = answer.read().decode(errors="replace")
-    except (OSError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException):
+        # No answer, or one of another service that has the port.
         return False
     return all(f'name="{alias}"' in text for alias in (PRIMARY, SECONDARY))
 

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import stat
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -275,3 +278,15 @@ def test_bad_input_changes_nothing(host: Host, changed: dict[str, Any], message:
     assert SECRET not in str(raised.value)
     assert host.files() == before
     assert host.asked == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [http.client.BadStatusLine("SSH-2.0-OpenSSH_9.2"), http.client.IncompleteRead(b"x"), urllib.error.URLError("no")],
+)
+def test_what_is_no_fluent_bit_on_that_port_is_not_ready(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(_opener: object, _url: str, timeout: float) -> None:
+        raise error
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", fail)
+    assert not install.metrics_ready("http://127.0.0.1:2020/api/v2/metrics/prometheus")
