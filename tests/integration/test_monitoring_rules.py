@@ -239,9 +239,12 @@ def test_the_manifest_for_kubernetes_has_the_same_rules(site: Site, tmp_path: Pa
     tasks = [{"name": "Write it", "ansible.builtin.include_role": role}]
     play.write_text(json.dumps([{"hosts": "prometheus", "gather_facts": False, "tasks": tasks}]))
     manifest = tmp_path / "rule.yml"
-    run = Playbook(
-        {"monitoring_rules_kubernetes_manifest": str(manifest)}, tmp_path / "run", site.playbook.inventory, str(play)
-    )
+    variables = {
+        "monitoring_rules_kubernetes_manifest": str(manifest),
+        "monitoring_rules_jobs": {"node": "node-exporter"},
+        "monitoring_rules_labels": {"team": "security"},
+    }
+    run = Playbook(variables, tmp_path / "run", site.playbook.inventory, str(play))
     assert changes(run.run()) == 1
     assert changes(run.run()) == 0
     made = yaml.safe_load(manifest.read_text())
@@ -251,6 +254,10 @@ def test_the_manifest_for_kubernetes_has_the_same_rules(site: Site, tmp_path: Pa
         "vault-snapshot",
         "host-detection",
     ]
+    every = [rule for group in made["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    assert {rule["labels"].get("team") for rule in every} == {"security"}
+    (missing,) = [rule for rule in every if rule["alert"] == "HostDetectionMissing"]
+    assert missing["expr"].startswith('up{job="node-exporter"} == 1')
     rules = tmp_path / "rules.yml"
     rules.write_text(json.dumps({"groups": made["spec"]["groups"]}))
     checked = subprocess.run([PROMTOOL, "check", "rules", rules], capture_output=True, text=True, check=False)
