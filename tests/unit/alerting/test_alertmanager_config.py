@@ -173,7 +173,10 @@ def test_what_inhibits_and_what_is_inhibited_are_alerts_that_exist() -> None:
         (with_receiver(type="webhook", url="https://:443/x"), "receiver x: url is no URL"),
         (with_receiver(type="webhook", url="https://[::1/x"), "receiver x: url is no URL"),
         (with_receiver(type="webhook"), "either url or url_secret"),
-        (with_receiver(type="webhook", url="https://a", token_secret="lines"), "the secret lines, .* more than one line"),
+        (
+            with_receiver(type="webhook", url="https://a", token_secret="lines"),
+            "the secret lines, .* more than one line",
+        ),
         (with_receiver(type="heartbeat", url="https://a", prometheus=""), "receiver x: 'prometheus' is no name"),
         (with_receiver(type="webhook", url="https://a", prometheus="one"), "receiver x has no option prometheus"),
         (with_receiver(type="webhook", url="https://a", url_secret="ping"), "either url or url_secret"),
