@@ -166,8 +166,8 @@ def _beat(title: str, body: bytes, settings: Settings, now: float) -> Heard:
         return Heard(trouble, settings.patience)
     labels = sorted({str(whose) for _state, _updated, whose in alerts if whose})
     # Without the label they cannot be told apart.
-    expected = [one.name for one in settings.targets if one.kind == "prometheus"] if labels else []
-    for whose in expected or [None]:
+    names: list[Optional[str]] = [one.name for one in settings.targets if labels and one.kind == "prometheus"]
+    for whose in names or [None]:
         name = f"alert {settings.alert}" + (f" of the Prometheus {whose}" if whose else "")
         mine = [one for one in alerts if whose in (None, one[2])]
         if not mine:
