@@ -136,6 +136,7 @@ reloaded:
   sample: true
 """
 
+import os
 from typing import Any
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alertmanager import Secrets, configuration
@@ -185,6 +186,8 @@ def main() -> None:
 
 def _configure(module: SecurityDrModule) -> dict[str, Any]:
     options = module.params
+    if options["state"] == "absent" and not os.path.isdir(os.path.dirname(options["dest"])):
+        return {"changed": False, "changed_files": [], "reloaded": False, "diff": []}
     running = Running(options["url"], options["ca_cert"]) if options["reload"] else None
     files = ConfigFiles(options["dest"], options["group"], lambda path: _check_config(module, path), running)
     if options["state"] == "present":

@@ -203,6 +203,18 @@ def test_what_is_wrong_is_said_and_changes_nothing(site: Site, ansible: Ansible,
     assert site.metric("alertmanager_config_last_reload_successful") == 1
 
 
+def test_where_there_is_no_alertmanager_nothing_is_removed_and_what_to_do_is_said(ansible: Ansible) -> None:
+    bare = {**OPTIONS, "secrets": SECRETS, "dest": "/nowhere/alertmanager.yml"}
+    removed, made = ansible.run(
+        [
+            task("alertmanager_config", state="absent", **bare),
+            task("alertmanager_config", check=True, **bare),
+        ]
+    )
+    assert (removed.get("msg", ""), removed["changed_files"]) == ("", [])
+    assert "There is no folder /nowhere. Install Alertmanager first." in made["msg"]
+
+
 def test_a_run_that_was_killed_before_the_reload_is_completed(site: Site, ansible: Ansible) -> None:
     ansible.run([task("alertmanager_config", **site.options(reload=False))])
     assert not site.uses(site.dest.read_bytes())
