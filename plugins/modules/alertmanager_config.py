@@ -136,7 +136,7 @@ reloaded:
   sample: true
 """
 
-import os
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alertmanager import Secrets, configuration
@@ -186,7 +186,7 @@ def main() -> None:
 
 def _configure(module: SecurityDrModule) -> dict[str, Any]:
     options = module.params
-    if options["state"] == "absent" and not os.path.isdir(os.path.dirname(options["dest"])):
+    if options["state"] == "absent" and not Path(options["dest"]).parent.is_dir():
         return {"changed": False, "changed_files": [], "reloaded": False, "diff": []}
     running = Running(options["url"], options["ca_cert"]) if options["reload"] else None
     files = ConfigFiles(options["dest"], options["group"], lambda path: _check_config(module, path), running)
