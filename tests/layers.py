@@ -111,9 +111,10 @@ class Outcome:
         return [self.output[number][:300] for number in shown if number < len(self.output)]
 
     def skipped(self) -> int:
-        """How many tests pytest skipped, plus the sanity tests that ansible-test left out."""
+        """How many tests pytest skipped, or ansible-test left out, or Molecule scenarios the lab did."""
         counted = re.search(r"(\d+) skipped", self.summary())
-        return int(counted.group(1)) if counted else sum("Skipping sanity test" in line for line in self.output)
+        left_out = re.compile(r"Skipping (sanity test|scenario )")
+        return int(counted.group(1)) if counted else sum(bool(left_out.search(line)) for line in self.output)
 
 
 class Runner:

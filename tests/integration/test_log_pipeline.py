@@ -20,16 +20,14 @@ from typing import Any
 import pytest
 import requests
 from ansible_collections.custodes.security_dr.plugins.module_utils.logs import fluent_bit
-from lab.fluent_bit import FluentBit, fluent_bit_binary
+from lab.fluent_bit import WHERE_FROM, FluentBit, fluent_bit_binary
 from lab.loki import Loki
 from lab.playbook import ROOT, Finished, Playbook
 from lab.processes import free_port, wait_for
 from lab.prometheus import Prometheus
 from lab.receiver import Receiver
 
-pytestmark = pytest.mark.skipif(
-    fluent_bit_binary() is None, reason="there is no Fluent Bit: name one in FLUENT_BIT_BIN or have it on PATH"
-)
+pytestmark = pytest.mark.skipif(fluent_bit_binary() is None, reason=f"there is no Fluent Bit. {WHERE_FROM}")
 RATE = 50
 """Lines a second."""
 OUTAGE = float(os.environ.get("LOG_PIPELINE_OUTAGE", "30"))

@@ -6,19 +6,42 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import requests
 
-from .processes import Server
+from .processes import LabError, Server
+
+WHERE_FROM = "Name one in FLUENT_BIT_BIN or have it on PATH."
 
 
 def fluent_bit_binary() -> Path | None:
     """That of FLUENT_BIT_BIN, or the one on PATH; None without one."""
     found = os.environ.get("FLUENT_BIT_BIN") or shutil.which("fluent-bit")
     return Path(found) if found else None
+
+
+def portable_fluent_bit(folder: Path) -> Path:
+    """A folder with `fluent-bit` and all that it loads, which runs where its libraries are not. Raises LabError."""
+    binary = fluent_bit_binary()
+    if binary is None:
+        raise LabError(f"There is no Fluent Bit. {WHERE_FROM}")
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    told = subprocess.run(["ldd", str(binary)], capture_output=True, text=True, check=False).stdout
+    # The loader stands in it as a path of its own, what it loads behind an arrow.
+    for library in re.findall(r"^\s*(?:\S+ => )?(/\S+)", told, re.MULTILINE):
+        shutil.copy2(library, folder / Path(library).name)
+    shutil.copy2(binary, folder / "fluent-bit.bin")
+    loader = next((file.name for file in folder.glob("ld-linux*")), None)
+    run = f'"$here/{loader}" --library-path "$here" "$here/fluent-bit.bin"' if loader else '"$here/fluent-bit.bin"'
+    wrapper = folder / "fluent-bit"
+    wrapper.write_text(f'#!/bin/sh\nhere="$(dirname "$(readlink -f "$0")")"\nexec {run} "$@"\n')
+    wrapper.chmod(0o755)
+    return folder
 
 
 class FluentBit(Server):
