@@ -16,7 +16,7 @@ author: the custodes.security_dr authors (@custodes)
 positional: _input
 options:
   _input:
-    description: The content of a rule file each of whose rules has a label C(component).
+    description: The content of a rule file. Rules without a label C(component) are always kept.
     type: dict
     required: true
   components:

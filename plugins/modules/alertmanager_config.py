@@ -37,6 +37,7 @@ options:
     description:
       - Receivers by name. Each has a C(type), and C(*_secret) is a name in O(secrets).
       - C(webhook), C(heartbeat) take C(url) or C(url_secret), C(token_secret), C(token_type) (C(Bearer)), C(ca_cert);
+        C(heartbeat) takes C(prometheus) as well, the name of the one whose C(Watchdog) alone goes there;
         C(slack) takes C(url_secret), C(channel); C(pagerduty) C(key_secret); C(opsgenie) and C(jsm) C(key_secret),
         C(api_url); C(email) C(to).
     type: dict
@@ -135,6 +136,7 @@ reloaded:
   sample: true
 """
 
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alertmanager import Secrets, configuration
@@ -184,12 +186,14 @@ def main() -> None:
 
 def _configure(module: SecurityDrModule) -> dict[str, Any]:
     options = module.params
+    if options["state"] == "absent" and not Path(options["dest"]).parent.is_dir():
+        return {"changed": False, "changed_files": [], "reloaded": False, "diff": []}
     running = Running(options["url"], options["ca_cert"]) if options["reload"] else None
     files = ConfigFiles(options["dest"], options["group"], lambda path: _check_config(module, path), running)
     if options["state"] == "present":
         secrets = Secrets(options["secrets"], files.secrets_folder)
         config = text_of(configuration(options, secrets))
-        differences = files.wanted(config, {name: options["secrets"][name] for name in sorted(secrets.used)})
+        differences = files.wanted(config, {name: secrets.value(name, "This") for name in sorted(secrets.used)})
     else:
         differences = files.unwanted()
     files.check(differences)

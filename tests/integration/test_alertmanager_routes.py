@@ -37,6 +37,7 @@ EVERY = {
         "ca_cert": certifi.where(),
     },
     "beat": {"type": "heartbeat", "url_secret": "ping", "token_secret": "og", "token_type": "GenieKey"},
+    "beat-2": {"type": "heartbeat", "url": "https://hc.example.com/2", "prometheus": "mon-2"},
     "chat": {"type": "slack", "url_secret": "slack", "channel": "#ops"},
     "pager": {"type": "pagerduty", "key_secret": "pagerduty"},
     "og": {"type": "opsgenie", "key_secret": "og", "api_url": "https://api.eu.opsgenie.com/"},
@@ -56,7 +57,7 @@ OPTIONS: dict[str, Any] = {
     "receivers": EVERY,
     "default": ["chat", "mail"],
     "critical": ["pager", "jira", "og", "hook"],
-    "watchdog": ["beat"],
+    "watchdog": ["beat", "beat-2"],
     "smtp": {
         "smarthost": "mail.example.com:587",
         "from": "alerts@example.com",
@@ -83,7 +84,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_amtool_takes_it(file: Path) -> None:
-    assert "8 receivers" in amtool("check-config", str(file))
+    assert "9 receivers" in amtool("check-config", str(file))
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,8 @@ def test_amtool_takes_it(file: Path) -> None:
         (["alertname=NobodyGaveItASeverity"], "chat,mail"),
         (["alertname=Watchdog", "severity=none"], "beat,nobody"),
         (["alertname=Watchdog", "severity=critical"], "beat,nobody"),
+        (["alertname=Watchdog", "severity=none", "prometheus=mon-1"], "beat,nobody"),
+        (["alertname=Watchdog", "severity=none", "prometheus=mon-2"], "beat,beat-2,nobody"),
     ],
 )
 def test_who_is_told(file: Path, labels: list[str], receivers: str) -> None:
@@ -200,6 +203,18 @@ def test_what_is_wrong_is_said_and_changes_nothing(site: Site, ansible: Ansible,
     assert site.metric("alertmanager_config_last_reload_successful") == 1
 
 
+def test_where_there_is_no_alertmanager_nothing_is_removed_and_what_to_do_is_said(ansible: Ansible) -> None:
+    bare = {**OPTIONS, "secrets": SECRETS, "dest": "/nowhere/alertmanager.yml"}
+    removed, made = ansible.run(
+        [
+            task("alertmanager_config", state="absent", **bare),
+            task("alertmanager_config", check=True, **bare),
+        ]
+    )
+    assert (removed.get("msg", ""), removed["changed_files"]) == ("", [])
+    assert "There is no folder /nowhere. Install Alertmanager first." in made["msg"]
+
+
 def test_a_run_that_was_killed_before_the_reload_is_completed(site: Site, ansible: Ansible) -> None:
     ansible.run([task("alertmanager_config", **site.options(reload=False))])
     assert not site.uses(site.dest.read_bytes())
@@ -258,6 +273,7 @@ def test_critical_alerts_take_the_second_path_when_the_first_fails(tmp_path: Pat
                             },
                             default=[],
                             critical=["first", "second"],
+                            watchdog=["beat"],
                             smtp={},
                             secrets={**SECRETS, "local": f"{receiver.http}/beat"},
                         ),
@@ -281,6 +297,38 @@ def test_critical_alerts_take_the_second_path_when_the_first_fails(tmp_path: Pat
             assert {one.authorization_sha256 for one in receiver.arrived("beat")} == {expected}
         finally:
             site.server.kill()
+
+
+def test_one_prometheus_that_falls_silent_is_missed_while_the_other_one_is_heard(tmp_path: Path) -> None:
+    """Two heartbeats through a real Alertmanager: the service outside has one URL for each."""
+    with Receiver() as receiver:
+        beats = {
+            name: {"type": "heartbeat", "url": f"{receiver.http}/{name}", "prometheus": name} for name in ("one", "two")
+        }
+        options = {
+            "receivers": {**beats, "page": {"type": "webhook", "url": f"{receiver.http}/page"}},
+            "default": [],
+            "critical": ["page"],
+            "watchdog": [*beats],
+        }
+        config = configuration(options, Secrets({}, ""))
+        for route in config["route"]["routes"][:2]:
+            route |= {"group_interval": "2s", "repeat_interval": "1s"}
+        server = Alertmanager(tmp_path, "", config)
+        server.start()
+
+        def send(*names: str) -> None:
+            alerts = [{"labels": {**WATCHDOG["labels"], "prometheus": name}} for name in names]
+            requests.post(f"{server.url}/api/v2/alerts", json=alerts, timeout=5).raise_for_status()
+
+        try:
+            send("one")
+            wait_for("three heartbeats of one", lambda: len(receiver.arrived("one")) >= 3, 30)
+            assert not receiver.arrived("two")
+            send("one", "two")
+            wait_for("the heartbeat of the other", lambda: bool(receiver.arrived("two")), 30)
+        finally:
+            server.kill()
 
 
 def test_the_heartbeat_comes_at_every_interval(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alertmanager import GROUP_WAIT
 from lab.debian import debian_program
 from lab.playbook import Finished, Playbook
 from lab.prometheus import Prometheus
@@ -156,6 +157,25 @@ def test_what_is_refused_leaves_files_and_prometheus_as_they_are(
     assert installed.prometheus.loaded_at() == loaded
 
 
+def test_what_promtool_takes_and_prometheus_refuses_is_taken_back(installed: Site) -> None:
+    before = installed.files()
+    theirs = installed.rules / "theirs.yml"
+    # Somebody's file, not read so far: promtool is asked about the role's own.
+    theirs.write_text("groups: {}")
+    try:
+        done = installed.converge(monitoring_rules_labels={"team": "a"})
+        assert done.rc != 0
+        assert "500, failed to reload config" in done.words
+        assert "The files are as they were before" in done.words
+        assert installed.files() == {**before, "theirs.yml": "groups: {}"}
+    finally:
+        theirs.unlink()
+    assert "VaultDown" in alerts(installed.prometheus)["monitoring-health.yml"]
+    # It is told that its last attempt was refused until it reads them again.
+    assert changes(installed.converge()) == 1
+    assert changes(installed.converge()) == 0
+
+
 def test_a_prometheus_that_takes_no_orders_is_told_before_a_file_is_written(tmp_path: Path) -> None:
     site = make_site(tmp_path, lifecycle=False)
     try:
@@ -171,6 +191,7 @@ def test_rules_that_prometheus_does_not_read_are_told(installed: Site, tmp_path:
     done = installed.converge(monitoring_rules_directory=str(tmp_path / "elsewhere"))
     assert done.rc != 0
     assert f"Add this to its rule_files: {tmp_path / 'elsewhere'}/*.yml" in done.words
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_the_primary_is_watched_by_a_secondary_with_less(installed: Site, tmp_path: Path) -> None:
@@ -218,9 +239,12 @@ def test_the_manifest_for_kubernetes_has_the_same_rules(site: Site, tmp_path: Pa
     tasks = [{"name": "Write it", "ansible.builtin.include_role": role}]
     play.write_text(json.dumps([{"hosts": "prometheus", "gather_facts": False, "tasks": tasks}]))
     manifest = tmp_path / "rule.yml"
-    run = Playbook(
-        {"monitoring_rules_kubernetes_manifest": str(manifest)}, tmp_path / "run", site.playbook.inventory, str(play)
-    )
+    variables = {
+        "monitoring_rules_kubernetes_manifest": str(manifest),
+        "monitoring_rules_jobs": {"node": "node-exporter"},
+        "monitoring_rules_labels": {"team": "security"},
+    }
+    run = Playbook(variables, tmp_path / "run", site.playbook.inventory, str(play))
     assert changes(run.run()) == 1
     assert changes(run.run()) == 0
     made = yaml.safe_load(manifest.read_text())
@@ -230,6 +254,10 @@ def test_the_manifest_for_kubernetes_has_the_same_rules(site: Site, tmp_path: Pa
         "vault-snapshot",
         "host-detection",
     ]
+    every = [rule for group in made["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    assert {rule["labels"].get("team") for rule in every} == {"security"}
+    (missing,) = [rule for rule in every if rule["alert"] == "HostDetectionMissing"]
+    assert missing["expr"].startswith('up{job="node-exporter"} == 1')
     rules = tmp_path / "rules.yml"
     rules.write_text(json.dumps({"groups": made["spec"]["groups"]}))
     checked = subprocess.run([PROMTOOL, "check", "rules", rules], capture_output=True, text=True, check=False)
@@ -240,9 +268,6 @@ def seconds(text: str) -> int:
     number, unit = re.fullmatch(r"(\d+)([smhd])", text).groups()  # type: ignore[union-attr]
     return int(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
 
-
-GROUP_WAIT = 10
-"""Seconds that Alertmanager may wait for more of a group, for each kind of alert."""
 
 REPEATED = {"PrometheusNotificationsFailing": 60, "AlertmanagerDeliveryFailing": 20}
 """Seconds until it has happened often enough: Prometheus sends again after a minute, Alertmanager after seconds."""
@@ -298,9 +323,10 @@ def test_every_alert_has_two_minutes_and_those_on_up_one(rendered: Path) -> None
         if "alert" not in rule or rule["expr"] == "vector(1)":
             continue
         window = max(map(seconds, re.findall(r"\brate\([^\[]*\[(\w+)\]", rule["expr"])), default=0)
+        wait = seconds(GROUP_WAIT[rule["labels"]["severity"]])
         pending = -(-seconds(rule.get("for", "0s")) // every) * every
         repeated = REPEATED.get(rule["alert"], 0)
-        spent[rule["alert"]] = scrape + window + repeated + every + pending + GROUP_WAIT
+        spent[rule["alert"]] = scrape + window + repeated + every + pending + wait
         if "up{" in rule["expr"]:
             # Two scrapes that fail are no alert yet.
             assert pending > seconds(jobs[0]["scrape_interval"]), rule["alert"]

@@ -64,7 +64,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     with Receiver() as receiver:
         alertmanager = Alertmanager(tmp_path, f"{receiver.http}/alerts")
         prometheus = Prometheus(tmp_path)
-        prometheus.configure({}, [RULES], [alertmanager.address], evaluation_interval="1s")
+        prometheus.configure(
+            {}, [RULES], [alertmanager.address], evaluation_interval="1s", external_labels={"prometheus": "primary"}
+        )
         agent, config = tmp_path / "custodes", tmp_path / "watchdog.json"
         zipapp.write(agent, zipapp.build(sys.executable))
         given = {

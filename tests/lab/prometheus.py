@@ -45,7 +45,7 @@ class Prometheus(Server):
         jobs: Mapping[str, Sequence[str] | Mapping[str, Any]],
         rules: Iterable[Path] = (),
         alertmanagers: Sequence[str] = (),
-        **timing: str,
+        **timing: Any,
     ) -> None:
         """What it does from its next start or reload on.
 
@@ -53,7 +53,7 @@ class Prometheus(Server):
             jobs: by name, the addresses of its targets, or a whole scrape_config without job_name.
             rules: files of rules.
             alertmanagers: addresses.
-            timing: of the part "global", such as scrape_interval="5s".
+            timing: of the part "global", such as scrape_interval="5s" and external_labels.
         """
         scrapes = [
             {

@@ -9,6 +9,7 @@ but for a webhook's URL, which 0.25 cannot: that stands in the configuration.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
@@ -21,8 +22,8 @@ JSM = "https://api.atlassian.com/jsm/ops/integration/"
 """Jira Service Management takes what Opsgenie takes, below this."""
 GROUP_BY = {"critical": ["..."], "warning": ["alertname", "cluster", "instance"]}
 """What is critical is in no group: one that joins a group already told of waits for its group_interval."""
-GROUP_WAIT = {"critical": "10s", "warning": "30s"}
-"""A part of the time from a fault to the receiver."""
+GROUP_WAIT = {"critical": "10s", "warning": "10s"}
+"""A part of the time from a fault to the receiver, of which every alert has two minutes."""
 REPEAT = {"critical": "1h", "warning": "12h"}
 HEARTBEAT = {"group_wait": "0s", "group_interval": "1m", "repeat_interval": "30s"}
 """The repeat has to be shorter than the interval: where they are equal, it is sent at every second one only (tried)."""
@@ -55,7 +56,10 @@ class Secrets:
         return f"{self._folder}/{name}"
 
     def value(self, name: str, whose: str) -> str:
-        """The secret itself. Raises AlertingError, which names it and never shows it."""
+        """The secret itself, without space around it, such as the end of line that a prompt or a file has.
+
+        Raises AlertingError, which names it and never shows it.
+        """
         if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", str(name)):
             raise AlertingError(
                 f"{whose} names the secret {name!r:.60}, which is no name for a file: letters, digits, _-."
@@ -66,7 +70,10 @@ class Secrets:
         value = self._values[name]
         if not isinstance(value, str) or not value.strip():
             raise AlertingError(f"{whose} needs the secret {name}, which is empty or no text: nothing could be sent.")
-        return value
+        if len(value.strip().splitlines()) > 1:
+            # Alertmanager would notice only when it has something to send.
+            raise AlertingError(f"{whose} names the secret {name}, which has more than one line: none is like that.")
+        return value.strip()
 
 
 def configuration(options: Mapping[str, Any], secrets: Secrets) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def configuration(options: Mapping[str, Any], secrets: Secrets) -> dict[str, Any
     mails = [name for name, given in options["receivers"].items() if given["type"] == "email"]
     if mails and not smtp:
         raise AlertingError(f"The receiver {mails[0]} sends mail, and 'smtp' says neither smarthost nor from.")
-    routes = [_route(name, 'alertname="Watchdog"', HEARTBEAT) for name in options["watchdog"]]
+    routes = [_heartbeat_route(name, options["receivers"][name]) for name in options["watchdog"]]
     # Watchdog ends here, whoever else is told of everything.
     routes.append({"matchers": ['alertname="Watchdog"'], "receiver": NOBODY})
     routes += [_route(name, 'severity="critical"', _waits("critical")) for name in options["critical"]]
@@ -141,6 +148,15 @@ def _waits(severity: str) -> dict[str, Any]:
 
 def _route(name: str, matcher: str, waits: Mapping[str, Any]) -> dict[str, Any]:
     return {"matchers": [matcher], "receiver": name, "continue": True, **waits}
+
+
+def _heartbeat_route(name: str, receiver: Mapping[str, Any]) -> dict[str, Any]:
+    """Of every Watchdog, or of that of one Prometheus: one that is silent would be hidden by another that is not."""
+    route = _route(name, 'alertname="Watchdog"', HEARTBEAT)
+    if "prometheus" in receiver:
+        # Quoted as JSON is.
+        route["matchers"].append(f"prometheus={json.dumps(receiver['prometheus'], ensure_ascii=False)}")
+    return route
 
 
 def _smtp(given: Mapping[str, Any], secrets: Secrets) -> dict[str, Any]:
@@ -200,7 +216,7 @@ def _webhook(whose: str, options: Mapping[str, Any], secrets: Secrets) -> dict[s
     token = options.get("token_secret")
     kind = options.get("token_type", "Bearer")
     authorization = {"type": kind, "credentials_file": secrets.file(token, whose)} if token else None
-    return {"url": url.strip(), "send_resolved": True, **_http(authorization, options.get("ca_cert"))}
+    return {"url": url, "send_resolved": True, **_http(authorization, options.get("ca_cert"))}
 
 
 def _http(authorization: Optional[dict[str, str]], ca_cert: Optional[str]) -> dict[str, Any]:
@@ -211,13 +227,15 @@ def _http(authorization: Optional[dict[str, str]], ca_cert: Optional[str]) -> di
 
 
 def _heartbeat(whose: str, options: Mapping[str, Any], secrets: Secrets) -> dict[str, Any]:
+    name = options.get("prometheus", "any")
+    if not isinstance(name, str) or not name.strip():
+        raise AlertingError(f"{whose}: 'prometheus' is no name, which the Watchdog of one Prometheus has as a label.")
     return {**_webhook(whose, options, secrets), "send_resolved": False}
 
 
 def _slack(whose: str, options: Mapping[str, Any], secrets: Secrets) -> dict[str, Any]:
     channel = {"channel": options["channel"]} if "channel" in options else {}
     text = "{{ range .Alerts }}{{ .Annotations.summary }} {{ .Annotations.runbook_url }}\n{{ end }}"
-    # Alertmanager would notice only when it has something to send.
     _http_url(whose, secrets.value(options["url_secret"], whose), options["url_secret"])
     return {"api_url_file": secrets.file(options["url_secret"], whose), "send_resolved": True, "text": text, **channel}
 
@@ -246,7 +264,7 @@ _Kind = tuple[str, tuple[str, ...], tuple[str, ...], Callable[[str, Mapping[str,
 _KINDS: dict[str, _Kind] = {
     "webhook": ("webhook_configs", (), _HOOK, _webhook),
     # Any that a POST keeps quiet: healthchecks.io, Dead Man's Snitch, Opsgenie's heartbeats and their like.
-    "heartbeat": ("webhook_configs", (), _HOOK, _heartbeat),
+    "heartbeat": ("webhook_configs", (), (*_HOOK, "prometheus"), _heartbeat),
     "slack": ("slack_configs", ("url_secret",), ("channel",), _slack),
     "pagerduty": ("pagerduty_configs", ("key_secret",), (), _pagerduty),
     "opsgenie": ("opsgenie_configs", ("key_secret",), ("api_url",), _opsgenie),

@@ -149,8 +149,7 @@ def shown(content: Optional[Content]) -> str:
         for receiver in config["receivers"]:
             for hook in receiver.get("webhook_configs", []):
                 parts = urlsplit(hook["url"])
-                port = f":{parts.port}" if parts.port else ""
-                hook["url"] = f"{parts.scheme}://{parts.hostname}{port}/(not shown)"
+                hook["url"] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/(not shown)"
     except (ValueError, KeyError, TypeError, AttributeError):
         return "(changed by hand, and not shown: it may hold secrets)\n"
     return json.dumps(config, indent=2) + "\n"

@@ -137,7 +137,7 @@ class Prometheus:
             raise AlertingError(no_lifecycle(self._url))
         raise AlertingError(
             f"{self._url}/-/reload: {status}, {body.strip()[:500]}. Prometheus goes on with the configuration it had, "
-            "and its next restart would fail: mend the file that is named."
+            "and its next restart would fail. Its log says why (journalctl -u prometheus -n 20)."
         )
 
     def _get(self, path: str) -> Mapping[str, Any]:

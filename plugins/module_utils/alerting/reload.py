@@ -110,5 +110,5 @@ class Reload:
             return f"Prometheus has loaded its configuration and still has the rules of {path}, which is gone."
         return (
             f"Prometheus has loaded its configuration, without the rules of {path}. Add this to its rule_files: "
-            f"{os.path.dirname(path)}/*.yml. The file is there and harms nothing."
+            f"{os.path.dirname(path)}/*.yml."
         )

@@ -24,7 +24,13 @@ _RESERVED = frozenset({"alertname", "severity", "component", "instance", "job", 
 
 def components(source: Mapping[str, Any]) -> set[str]:
     """The components that the source has rules for."""
-    return {rule["labels"]["component"] for group in source["groups"] for rule in group["rules"]}
+    return {_component(rule) for group in source["groups"] for rule in group["rules"]}
+
+
+def _component(rule: Mapping[str, Any]) -> str:
+    # The rules of other roles have none: their file is there or not.
+    component: str = rule["labels"].get("component", ALWAYS)
+    return component
 
 
 def jobs(source: Mapping[str, Any]) -> set[str]:
@@ -43,7 +49,7 @@ def select(
     """The rules that one Prometheus gets.
 
     Args:
-        source: the rule file: each rule has a label `component`.
+        source: a rule file. Rules without a label `component` are always kept.
         wanted: the components that this Prometheus watches; those of the component `prometheus` are always there.
         renamed: names of jobs, by the names that the source has for them.
         prometheus: the name of this Prometheus, for the label `prometheus` of its Watchdog: two of them that send to
@@ -73,7 +79,7 @@ def select(
     kept = {*wanted, ALWAYS}
     groups = []
     for group in source["groups"]:
-        rules = [rule for rule in group["rules"] if rule["labels"]["component"] in kept]
+        rules = [rule for rule in group["rules"] if _component(rule) in kept]
         groups.append({**group, "rules": [_own(rule, renamed, prometheus, labels) for rule in rules]})
     return {"groups": groups}
 

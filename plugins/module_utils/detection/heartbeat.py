@@ -155,22 +155,32 @@ def listen(target: Target, settings: Settings, now: float, fetch: Fetch = transp
 
 
 def _beat(title: str, body: bytes, settings: Settings, now: float) -> Heard:
-    """Whether the alert is among these, not silenced, and was sent not long ago."""
+    """Whether the alert is among these, of each Prometheus by its label, not silenced, and was sent not long ago."""
     try:
-        alerts = [(one["status"]["state"], _seconds(one["updatedAt"])) for one in json.loads(body)]
-    except (ValueError, KeyError, TypeError) as error:
+        alerts = [
+            (one["status"]["state"], _seconds(one["updatedAt"]), one.get("labels", {}).get("prometheus"))
+            for one in json.loads(body)
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         trouble = f"{title} gives no list of alerts ({type(error).__name__}): is this its URL?"
         return Heard(trouble, settings.patience)
-    if not alerts:
-        # Alertmanager keeps no alert over a restart: Prometheus has to send it again first.
-        trouble = f"{title} has no alert {settings.alert}: Prometheus does not send it, or does not evaluate its rules."
-        return Heard(trouble, settings.heartbeat_age)
-    active = [updated for state, updated in alerts if state != "suppressed"]
-    if not active:
-        return Heard(f"{title} has the alert {settings.alert} silenced or inhibited: remove that silence.")
-    age = now - max(active)
-    if age > settings.heartbeat_age:
-        return Heard(f"{title} was sent the alert {settings.alert} last {age:.0f} seconds ago, or the clocks differ.")
+    labels = sorted({str(whose) for _state, _updated, whose in alerts if whose})
+    # Without the label they cannot be told apart.
+    names: list[Optional[str]] = [one.name for one in settings.targets if labels and one.kind == "prometheus"]
+    for whose in names or [None]:
+        name = f"alert {settings.alert}" + (f" of the Prometheus {whose}" if whose else "")
+        mine = [one for one in alerts if whose in (None, one[2])]
+        if not mine:
+            # Alertmanager keeps no alert over a restart: Prometheus has to send it again first.
+            why = f"there is that of {', '.join(labels)}. " if whose else ""
+            trouble = f"{title} has no {name}: {why}It is not sent, or its rules are not evaluated."
+            return Heard(trouble, settings.heartbeat_age)
+        active = [updated for state, updated, _whose in mine if state != "suppressed"]
+        if not active:
+            return Heard(f"{title} has the {name} silenced or inhibited: remove that silence.")
+        age = now - max(active)
+        if age > settings.heartbeat_age:
+            return Heard(f"{title} was sent the {name} last {age:.0f} seconds ago, or the clocks differ.")
     return Heard()
 
 

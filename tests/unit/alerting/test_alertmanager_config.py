@@ -70,6 +70,15 @@ def test_watchdog_goes_to_the_heartbeat_and_to_nobody_else() -> None:
     assert receivers(made())["beat"] == {"url": "https://hc.example.com/ping", "send_resolved": False}
 
 
+def test_each_prometheus_may_have_a_heartbeat_of_its_own() -> None:
+    """Else one that falls silent is not missed, as the other's keeps the same URL quiet."""
+    beats = {name: {**RECEIVERS["beat"], "prometheus": name} for name in ("mon-1", 'mon"2')}
+    first, second, nobody, *_others = made(receivers={**RECEIVERS, **beats}, watchdog=[*beats])["route"]["routes"]
+    assert (first["receiver"], first["matchers"]) == ("mon-1", ['alertname="Watchdog"', 'prometheus="mon-1"'])
+    assert second["matchers"] == ['alertname="Watchdog"', r'prometheus="mon\"2"']
+    assert nobody["matchers"] == ['alertname="Watchdog"']
+
+
 def test_a_heartbeat_is_repeated_at_every_interval() -> None:
     """With a repeat as long as the interval, Alertmanager sends at every second one only."""
     route = made()["route"]["routes"][0]
@@ -87,6 +96,12 @@ def test_secrets_are_files_and_those_alone_that_somebody_reads() -> None:
     assert told["global"]["smtp_auth_password_file"] == "/secrets/mail"
     assert secrets.used == {"pd", "jsm", "slack", "mail"}
     assert not any(f'"{value}"' in json.dumps(told) for value in SECRETS.values())
+
+
+def test_a_secret_may_end_with_a_line_as_files_and_prompts_have_it() -> None:
+    secrets = Secrets({**SECRETS, "ping": SECRETS["ping"] + "\n", "token": "quo\"te'\n"}, "/secrets")
+    hook = {"type": "heartbeat", "url_secret": "ping", "token_secret": "token"}
+    assert receivers(made(secrets, receivers={**RECEIVERS, "beat": hook}))["beat"]["url"] == SECRETS["ping"]
 
 
 def test_a_token_may_be_of_another_type_and_a_url_a_secret() -> None:
@@ -149,7 +164,7 @@ def test_what_inhibits_and_what_is_inhibited_are_alerts_that_exist() -> None:
         ({"watchdog": ["pager"]}, "pager of the type pagerduty, which would call somebody each minute"),
         (
             with_receiver(type="pagerduty", key_secret="pdd"),
-            "names the secret pdd, and there is no such one: empty, jsm, pd",
+            "names the secret pdd, and there is no such one: empty, jsm, lines, pd",
         ),
         (with_receiver(type="pagerduty", key_secret="../x"), "which is no name for a file"),
         (with_receiver(type="pagerduty", key_secret="empty"), "needs the secret empty, which is empty"),
@@ -158,6 +173,12 @@ def test_what_inhibits_and_what_is_inhibited_are_alerts_that_exist() -> None:
         (with_receiver(type="webhook", url="https://:443/x"), "receiver x: url is no URL"),
         (with_receiver(type="webhook", url="https://[::1/x"), "receiver x: url is no URL"),
         (with_receiver(type="webhook"), "either url or url_secret"),
+        (
+            with_receiver(type="webhook", url="https://a", token_secret="lines"),
+            "the secret lines, .* more than one line",
+        ),
+        (with_receiver(type="heartbeat", url="https://a", prometheus=""), "receiver x: 'prometheus' is no name"),
+        (with_receiver(type="webhook", url="https://a", prometheus="one"), "receiver x has no option prometheus"),
         (with_receiver(type="webhook", url="https://a", url_secret="ping"), "either url or url_secret"),
         (with_receiver(type="opsgenie", key_secret="pd", api_url="eu"), "api_url is no URL"),
         (with_receiver(type="email", to="ops"), "'to' is no address"),
@@ -169,5 +190,5 @@ def test_what_inhibits_and_what_is_inhibited_are_alerts_that_exist() -> None:
 )
 def test_what_is_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(AlertingError, match=message) as caught:
-        made(Secrets({**SECRETS, "empty": " "}, "/secrets"), **changed)
+        made(Secrets({**SECRETS, "empty": " ", "lines": "a\nb"}, "/secrets"), **changed)
     assert not any(value in str(caught.value) for value in SECRETS.values())

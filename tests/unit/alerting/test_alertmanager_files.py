@@ -186,6 +186,8 @@ def test_a_diff_shows_no_secret() -> None:
     assert "https://hc.example.com:8443/(not shown)" in told
     assert "token" not in told
     assert "pw" not in told
+    hook = {"name": "x", "webhook_configs": [{"url": "https://u:pw@[2001:db8::1]:8443/token"}]}
+    assert '"https://[2001:db8::1]:8443/(not shown)"' in shown(content(text_of({"receivers": [hook]})))
     for data in (b"theirs: token", text_of({"receivers": "token"}), text_of({})[:-3] + b" token"):
         assert "token" not in shown(content(data))
 

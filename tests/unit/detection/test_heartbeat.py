@@ -44,6 +44,8 @@ class World:
         self.sent: float | None = START
         self.steady = True
         self.state = "active"
+        self.labels: dict[str, str] = {}
+        self.others: list[str] = []
         self.body: bytes | None = None
         self.hook = 200
         self.told: list[dict[str, Any]] = []
@@ -57,7 +59,12 @@ class World:
         if self.steady and self.sent is not None:
             self.sent = self.now
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime(self.sent or 0))
-        alerts = [] if self.sent is None else [{"status": {"state": self.state}, "updatedAt": stamp}]
+        alerts: list[dict[str, Any]] = []
+        if self.sent is not None:
+            alerts = [{"status": {"state": self.state}, "updatedAt": stamp, "labels": self.labels}]
+        for name in self.others:
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now))
+            alerts.append({"status": {"state": "active"}, "updatedAt": stamp, "labels": {"prometheus": name}})
         return Answer(200, json.dumps(alerts).encode() if self.body is None else self.body)
 
     def post(self, _url: str, body: bytes, *_rest: Any) -> Answer:
@@ -136,6 +143,32 @@ def test_an_alert_that_is_sent_no_longer_is_silence_though_it_still_fires(world:
     world.steady = False
     assert world.until_told() == 210
     assert "210 seconds ago" in world.told[0]["summary"]
+
+
+def test_a_prometheus_that_does_not_send_is_told_while_the_other_one_does(world: World) -> None:
+    world.sent, world.others = None, ["one", "two"]
+    assert world.look()["findings"] == []
+    world.others = ["two"]
+    assert 180 <= world.until_told() <= 210
+    (told,) = world.told
+    assert "has no alert Watchdog of the Prometheus one: " in told["summary"]
+    assert "two" in told["summary"]
+    world.others = ["one"]
+    world.until_told()
+    assert world.told[-1]["state"] == "resolved"
+
+
+def test_one_alert_that_grows_old_or_is_silenced_is_told_while_the_other_one_does_not(world: World) -> None:
+    world.labels, world.others = {"prometheus": "one"}, ["two"]
+    world.look()
+    world.state = "suppressed"
+    assert world.until_told() <= STEP
+    assert "of the Prometheus one silenced" in world.told[0]["summary"]
+    world.state = "active"
+    world.until_told()
+    world.steady = False
+    assert 180 <= world.until_told() <= 210
+    assert "of the Prometheus one last" in world.told[-1]["summary"]
 
 
 def test_a_silenced_alert_is_told_at_once(world: World) -> None:
