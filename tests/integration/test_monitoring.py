@@ -122,13 +122,15 @@ def seconds_until(site: Site, wanted: set[str], began: float) -> dict[str, float
 def test_every_fault_is_at_the_receiver_in_time(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     def well() -> bool:
         return all(
-            one.firing() == {"Watchdog"} and len(one.query("up == 1")) == len(one.query("up")) > 0
+            one.firing() <= {"Watchdog", "VaultNoFailureTolerance"}
+            and len(one.query("up == 1")) == len(one.query("up")) > 0
             for one in (site.primary, site.secondary)
         )
 
     wait_for("both Prometheis see everything up", well, 90)
     time.sleep(60)  # for the rates, and to see that nothing alerts meanwhile
-    assert site.arrived() == set()
+    # Each of the two Vaults is one node alone.
+    assert site.arrived() <= {"VaultNoFailureTolerance"}
     began = site.stopped_at = time.monotonic()
     site.overdue = True
     site.killed.nodes[0].kill()
