@@ -29,7 +29,7 @@ integration: setup ## real servers on loopback (the first run builds Vault and L
 	@$(LAYERS) vault loki integration
 
 molecule: setup ## roles and playbooks on hosts with systemd: containers of this machine, which takes root or sudo
-	@$(LAYERS) vault loki molecule
+	@$(LAYERS) vault loki molecule molecule-vault
 
 bench: setup ## side by side with what a user would do without us (needs Vault as well)
 	@$(LAYERS) vault bench

@@ -55,9 +55,9 @@ def _lint() -> list[Command]:
     ]
 
 
-def _molecule() -> list[Command]:
+def _molecule(*, vault: bool) -> list[Command]:
     found = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
-    return [[PYTHON, "-m", "lab.molecule", "test", name] for name in found]
+    return [[PYTHON, "-m", "lab.molecule", "test", name] for name in found if (name == "default") is vault]
 
 
 def _benchmarks() -> list[Command]:
@@ -75,15 +75,20 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "integration": lambda: [
         [PYTHON, "-m", "pytest", "--verbose", "--numprocesses=2", "--dist=loadfile", "tests/integration"]
     ],
-    "molecule": _molecule,
+    "molecule": lambda: _molecule(vault=False),
+    "molecule-vault": lambda: _molecule(vault=True),
     "bench": _benchmarks,
 }
 
-NEEDS = {"integration": ("vault", "loki"), "molecule": ("vault", "loki"), "bench": ("vault",)}
+NEEDS = {"integration": ("vault", "loki"), "molecule": ("loki",), "molecule-vault": ("vault",), "bench": ("vault",)}
 
 # Both take about as long: cold builds of Vault and Loki, then servers, mostly waiting; beside them what gives way (see
-# `POLITE`), then hosts, which wait as well. Benchmarks are no tests: `make bench` has the machine to itself.
-LANES: list[list[str]] = [["vault", "loki", "integration"], ["unit", "lint", "sanity", "molecule"]]
+# `POLITE`), then hosts, which wait as well. Vault on hosts beside that of the integration tests would be too much
+# for two cores. Benchmarks are no tests: `make bench` has the machine to itself.
+LANES: list[list[str]] = [
+    ["vault", "loki", "integration", "molecule-vault"],
+    ["unit", "lint", "sanity", "molecule"],
+]
 POLITE = {"unit", "lint", "sanity"}
 
 
@@ -261,12 +266,12 @@ def run_all(runner: Runner) -> bool:
             print(
                 f"\n===== {outcome.layer}: {outcome.result}, its whole output =====\n{''.join(outcome.output)}", end=""
             )
-    print(f"\n{'layer':<12} {'result':<8} {'seconds':>8}  summary")
+    print(f"\n{'layer':<14} {'result':<8} {'seconds':>8}  summary")
     for outcome in ordered:
-        print(f"{outcome.layer:<12} {outcome.result:<8} {outcome.seconds:>8.1f}  {outcome.summary()}".rstrip())
+        print(f"{outcome.layer:<14} {outcome.result:<8} {outcome.seconds:>8.1f}  {outcome.summary()}".rstrip())
     skipped = sum(outcome.skipped() for outcome in ordered)
     print(
-        f"{'in all':<12} {'':<8} {time.monotonic() - started:>8.1f}  {skipped} skipped"
+        f"{'in all':<14} {'':<8} {time.monotonic() - started:>8.1f}  {skipped} skipped"
         + (" (reasons above)" if skipped else "")
     )
     for outcome in ordered:
