@@ -21,6 +21,7 @@ from .logs.errors import LogsError
 from .quorum.errors import QuorumError
 from .recovery.errors import RecoveryError
 from .snapshot.errors import SnapshotError
+from .tls.errors import TlsError
 from .vault import auth
 from .vault.client import HVAC_IMPORT_ERROR, Connection, VaultClient
 from .vault.errors import VaultError
@@ -115,6 +116,7 @@ EXPECTED = (
     DetectionError,
     AlertingError,
     LogsError,
+    TlsError,
 )
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 

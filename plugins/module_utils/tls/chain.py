@@ -196,8 +196,8 @@ def _sentence(
     if code in _UNABLE_TO_GET_ISSUER or code == _NO_ISSUER_CERT:
         if any(one.subject == certificate.issuer for one in bundle.certificates):
             return (
-                f"{issuer} is in {bundle.title} by that name, with another key: the CA was made anew. Distribute its new "
-                "root, or issue anew."
+                f"{issuer} is in {bundle.title} by that name, with another key: the CA was made anew. Distribute its "
+                "new root, or issue anew."
             )
         if len(chain) == 1 or any(one.subject == certificate.issuer for one in chain):
             return (

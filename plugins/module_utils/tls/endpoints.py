@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from cryptography import x509
 from OpenSSL import SSL
@@ -41,6 +41,19 @@ class Seen:
     title: str
     verdict: Optional[Verdict]
     problem: str = ""
+
+    def to_dict(self, min_days: float) -> dict[str, Any]:
+        """Plain values: `name`, `good`, `why`, and all of the verdict.
+
+        Args:
+            min_days: what ends sooner is not good.
+        """
+        if self.verdict is None:
+            return {"name": self.title, "good": False, "why": self.problem}
+        told, why = self.verdict.to_dict(), self.verdict.why
+        if not why and self.verdict.days_left < min_days:
+            why = f"It ends in {self.verdict.days_left:g} days, before the {min_days:g} that are asked for. Renew it."
+        return {**told, "name": self.title, "good": not why, "why": why}
 
 
 Fetch = Callable[[Endpoint, float], Sequence[x509.Certificate]]
