@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real endpoints of TLS: a good one, an expired one, one that hangs, one that speaks no TLS; a thousand side by side."""
+"""Real endpoints of TLS: good, expired, one that hangs, one that speaks no TLS; and a thousand side by side."""
 
 from __future__ import annotations
 
