@@ -134,7 +134,8 @@ class VaultPki:
             return {}
         if not isinstance(data, Mapping):
             raise CaError(
-                f"{method} {self.mount}/{path} gave no data. See that {self.mount} is a PKI mount of Vault 1.11 or newer."
+                f"{method} {self.mount}/{path} gave no data. "
+                f"See that {self.mount} is a PKI mount of Vault 1.11 or newer."
             )
         return data
 

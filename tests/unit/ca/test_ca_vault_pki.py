@@ -84,4 +84,4 @@ def test_a_choice_that_is_not_kept_is_said():
 @pytest.mark.parametrize("answer", [{}, {"data": None}, {"data": []}, {"data": {"issuer_id": "x"}}, "text"])
 def test_an_answer_of_another_shape_is_said(answer):
     with pytest.raises(CaError, match=r"1\.11"):
-        VaultPki(lambda *args, **kwargs: answer).issuer("default")
+        VaultPki(lambda *_args, **_kwargs: answer).issuer("default")
