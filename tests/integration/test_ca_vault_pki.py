@@ -12,7 +12,7 @@ from lab import Lab
 
 
 def test_a_root_is_rotated(lab: Lab) -> None:
-    cluster = lab.cluster("pki", size=1)
+    cluster = lab.cluster("pki", nodes=1)
     cluster.initialize()
     client = cluster.client()
     client.sys.enable_secrets_engine("pki")
