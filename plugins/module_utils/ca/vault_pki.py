@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Vault's PKI engine with several issuers in one mount, as a root is rotated in it.
 
-The order keeps every certificate verifiable: a new root beside the old one, the old one vouching for the new one's key,
-and only then the new one as the default. Nothing here deletes an issuer or its key.
+A new root is made beside the old one, becomes the default, and only then the old one is retired. That every host trusts
+the new root before it signs is the caller's to prove. Nothing here deletes an issuer or its key.
 
 Source of paths and fields: Vault's API documentation, "PKI secrets engine" (since 1.11).
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from .errors import CaError
 
-Request = Callable[..., Mapping[str, Any]]
+Request = Callable[..., Any]
 """Called with method, path and ``json=``, as hvac's JSON adapter's ``request``; gives Vault's whole answer."""
 
 
