@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Vault's PKI engine with several issuers in one mount, as a root is rotated in it.
+
+A new root is made beside the old one, becomes the default, and only then the old one is retired. That every host trusts
+the new root before it signs is the caller's to prove. Nothing here deletes an issuer or its key.
+
+Source of paths and fields: Vault's API documentation, "PKI secrets engine" (since 1.11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import CaError
+
+Request = Callable[..., Any]
+"""Called with method, path and ``json=``, as hvac's JSON adapter's ``request``; gives Vault's whole answer."""
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """One issuer of the mount.
+
+    Attributes:
+        id: Vault's identifier.
+        name: its name, empty when it has none.
+        certificate: PEM.
+        key_id: empty when the mount does not hold the key, so that it cannot sign.
+        revoked: whether Vault was told to revoke it.
+    """
+
+    id: str
+    name: str
+    certificate: str
+    key_id: str
+    revoked: bool
+
+
+class VaultPki:
+    """The issuers of one PKI mount."""
+
+    def __init__(self, request: Request, mount: str = "pki") -> None:
+        self._request = request
+        self.mount = mount.strip("/")
+
+    def issuer(self, reference: str) -> Issuer:
+        """Read one issuer by id, name or ``default``."""
+        data = self._call("GET", f"issuer/{reference}")
+        return Issuer(
+            id=self._field(data, "issuer_id", f"issuer/{reference}"),
+            name=data.get("issuer_name") or "",
+            certificate=self._field(data, "certificate", f"issuer/{reference}"),
+            key_id=data.get("key_id") or "",
+            revoked=bool(data.get("revoked")),
+        )
+
+    def issuers(self) -> list[Issuer]:
+        """All issuers of the mount, in Vault's order."""
+        return [self.issuer(key) for key in self._call("LIST", "issuers").get("keys") or []]
+
+    def default(self) -> str:
+        """The default issuer's id, empty when the mount has none."""
+        return self._call("GET", "config/issuers").get("default") or ""
+
+    def prepare(self, name: str, common_name: str, ttl: str) -> tuple[Issuer, bool]:
+        """Generate a root named `name` beside the others, whose key never leaves Vault.
+
+        Run again it finds the root by its name, so a killed rotation goes on where it stopped.
+
+        Args:
+            name: the issuer's name in the mount.
+            common_name: the subject's CN.
+            ttl: how long the root is good, as Vault writes durations (``87600h``).
+
+        Returns:
+            The issuer, and whether it was made now.
+        """
+        for found in self.issuers():
+            if found.name == name:
+                return found, False
+        body = {"issuer_name": name, "key_name": name, "common_name": common_name, "ttl": ttl}
+        made = self._call("POST", "root/rotate/internal", body)
+        return self.issuer(self._field(made, "issuer_id", "root/rotate/internal")), True
+
+    def activate(self, reference: str) -> bool:
+        """Make an issuer the default and read it back; True if it was not before.
+
+        Raises:
+            CaError: it has no key here, is revoked, or Vault did not keep the choice.
+        """
+        wanted = self.issuer(reference)
+        if not wanted.key_id or wanted.revoked:
+            fault = "is revoked" if wanted.revoked else "has no key in this mount"
+            raise CaError(
+                f"Issuer {reference} of {self.mount} {fault}, so it cannot sign and was not made the default. "
+                "Name an issuer that is good, or prepare a new one."
+            )
+        if self.default() == wanted.id:
+            return False
+        # Said explicitly: else an imported cross-signed certificate would become the default by itself.
+        self._call("POST", "config/issuers", {"default": wanted.id, "default_follows_latest_issuer": False})
+        if self.default() != wanted.id:
+            raise CaError(
+                f"{self.mount}/config/issuers took {wanted.id} as the default and does not give it back. "
+                "See who else changes this mount, then run again."
+            )
+        return True
+
+    def retire(self, reference: str) -> bool:
+        """Revoke an issuer, which cannot be taken back; True if it was not revoked before.
+
+        Raises:
+            CaError: it is the default: new certificates would stop at once.
+        """
+        old = self.issuer(reference)
+        if old.revoked:
+            return False
+        if self.default() == old.id:
+            raise CaError(
+                f"Issuer {reference} is still the default of {self.mount}, so it was not revoked. "
+                "Activate its successor first."
+            )
+        self._call("POST", f"issuer/{old.id}/revoke", {})
+        return True
+
+    def _call(self, method: str, path: str, body: Any = None) -> Mapping[str, Any]:
+        answer = self._request(method, f"/v1/{self.mount}/{path}", json=body)
+        data = answer.get("data") if isinstance(answer, Mapping) else None
+        if data is None and method == "POST":
+            return {}
+        if not isinstance(data, Mapping):
+            raise CaError(
+                f"{method} {self.mount}/{path} gave no data. "
+                f"See that {self.mount} is a PKI mount of Vault 1.11 or newer."
+            )
+        return data
+
+    def _field(self, data: Mapping[str, Any], key: str, path: str) -> str:
+        value = data.get(key)
+        if not isinstance(value, str) or not value:
+            raise CaError(f"Vault's answer to {self.mount}/{path} has no {key}. It needs Vault 1.11 or newer.")
+        return value

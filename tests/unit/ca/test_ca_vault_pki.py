@@ -1,0 +1,87 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Vault's PKI issuers: the order of a rotation, run again after each step, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.errors import CaError
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
+
+
+class Mount:
+    """A PKI mount in memory: answers as Vault's API documentation says."""
+
+    def __init__(self):
+        self.issuers = {"id-old": self.row("id-old", "old")}
+        self.default = "id-old"
+        self.keeps = True
+        self.posts = []
+
+    @staticmethod
+    def row(key, name, key_id="key"):
+        return {"issuer_id": key, "issuer_name": name, "certificate": "PEM", "key_id": key_id, "revoked": False}
+
+    def __call__(self, method, path, json=None):
+        path = path.removeprefix("/v1/pki/")
+        if method == "POST":
+            self.posts.append((path, json))
+        if method == "LIST":
+            return {"data": {"keys": list(self.issuers)}}
+        if path == "config/issuers":
+            if method == "POST" and self.keeps:
+                self.default = json["default"]
+            return {"data": {"default": self.default}}
+        if path == "root/rotate/internal":
+            self.issuers["id-new"] = self.row("id-new", json["issuer_name"])
+            return {"data": {"issuer_id": "id-new"}}
+        key = path.split("/")[1]
+        row = next(row for row in self.issuers.values() if key in (row["issuer_id"], row["issuer_name"]))
+        if path.endswith("/revoke"):
+            row["revoked"] = True
+        return {"data": dict(row)}
+
+
+def test_a_rotation_and_each_step_again():
+    mount = Mount()
+    pki = VaultPki(mount)
+    made, changed = pki.prepare("new", "Root 2", "87600h")
+    assert (made.id, changed) == ("id-new", True)
+    assert pki.prepare("new", "Root 2", "87600h") == (made, False)
+    assert mount.default == "id-old"
+    assert [pki.activate("new"), pki.activate("new")] == [True, False]
+    assert mount.default == "id-new"
+    assert [pki.retire("old"), pki.retire("old")] == [True, False]
+    assert [path for path, body in mount.posts] == ["root/rotate/internal", "config/issuers", "issuer/id-old/revoke"]
+    assert mount.posts[1][1]["default_follows_latest_issuer"] is False
+
+
+def test_the_default_is_not_retired():
+    mount = Mount()
+    with pytest.raises(CaError, match="still the default"):
+        VaultPki(mount).retire("old")
+    assert mount.posts == []
+
+
+@pytest.mark.parametrize(("change", "words"), [({"key_id": ""}, "no key"), ({"revoked": True}, "is revoked")])
+def test_what_cannot_sign_is_not_activated(change, words):
+    mount = Mount()
+    mount.issuers["id-new"] = {**mount.row("id-new", "new"), **change}
+    with pytest.raises(CaError, match=words):
+        VaultPki(mount).activate("new")
+    assert mount.posts == []
+
+
+def test_a_choice_that_is_not_kept_is_said():
+    mount = Mount()
+    mount.issuers["id-new"] = mount.row("id-new", "new")
+    mount.keeps = False
+    with pytest.raises(CaError, match="does not give it back"):
+        VaultPki(mount).activate("new")
+
+
+@pytest.mark.parametrize("answer", [{}, {"data": None}, {"data": []}, {"data": {"issuer_id": "x"}}, "text"])
+def test_an_answer_of_another_shape_is_said(answer):
+    with pytest.raises(CaError, match=r"1\.11"):
+        VaultPki(lambda *_args, **_kwargs: answer).issuer("default")
