@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.errors import CaError
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import Connection, VaultClient
 from lab import Lab
 
 
@@ -16,7 +17,10 @@ def test_a_root_is_rotated(lab: Lab) -> None:
     cluster.initialize()
     client = cluster.client()
     client.sys.enable_secrets_engine("pki")
-    pki = VaultPki(client.adapter.request)
+    ours = VaultClient(Connection(cluster.addresses[0], ca_cert=str(cluster.ca_file)))
+    ours.token = cluster.root_token
+    pki = VaultPki(ours.request)
+    assert pki.issuers() == []
     old, made = pki.prepare("old", "Root 1", "1000h")
     assert made
     pki.activate("old")

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..vault.errors import VaultApiError
 from .errors import CaError
 
 Request = Callable[..., Any]
-"""Called with method, path and ``json=``, as hvac's JSON adapter's ``request``; gives Vault's whole answer."""
+"""Called with method, path and ``json=``, as VaultClient.request; gives Vault's whole answer, and raises VaultError."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,14 @@ class VaultPki:
 
     def issuers(self) -> list[Issuer]:
         """All issuers of the mount, in Vault's order."""
-        return [self.issuer(key) for key in self._call("LIST", "issuers").get("keys") or []]
+        try:
+            listed = self._call("LIST", "issuers")
+        except VaultApiError as error:
+            # A mount without any says so.
+            if error.status == 404:
+                return []
+            raise
+        return [self.issuer(key) for key in listed.get("keys") or []]
 
     def default(self) -> str:
         """The default issuer's id, empty when the mount has none."""
@@ -128,7 +136,7 @@ class VaultPki:
         return True
 
     def _call(self, method: str, path: str, body: Any = None) -> Mapping[str, Any]:
-        answer = self._request(method, f"/v1/{self.mount}/{path}", json=body)
+        answer = self._request(method, f"{self.mount}/{path}", json=body)
         data = answer.get("data") if isinstance(answer, Mapping) else None
         if data is None and method == "POST":
             return {}

@@ -24,7 +24,7 @@ class Mount:
         return {"issuer_id": key, "issuer_name": name, "certificate": "PEM", "key_id": key_id, "revoked": False}
 
     def __call__(self, method, path, json=None):
-        path = path.removeprefix("/v1/pki/")
+        path = path.removeprefix("pki/")
         if method == "POST":
             self.posts.append((path, json))
         if method == "LIST":
