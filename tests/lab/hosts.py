@@ -44,6 +44,16 @@ _INCLUDE = (
 )
 _SUITE, _PYTHON = "bookworm", "3.11"
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+_DOWNLOAD = """
+apt-get update -qq
+apt-get install --download-only --yes -qq --no-install-recommends -o Dir::Cache::archives=/debs "$@"
+cd /debs
+for deb in *.deb; do
+    dpkg-deb -f "$deb"
+    printf 'Filename: ./%s\\nSize: %s\\n' "$deb" "$(stat -c %s "$deb")"
+    printf 'SHA256: %s\\n\\n' "$(sha256sum < "$deb" | cut -c1-64)"
+done > Packages
+"""
 _FILES = {
     f"etc/sudoers.d/{USER}": f"{USER} ALL=(ALL) NOPASSWD: ALL\n",
     # The key is mounted, and owned by whoever runs the lab.
@@ -179,8 +189,29 @@ def wheels(*requirements: str) -> Path:
     return folder
 
 
+def debs(*packages: str) -> Path:
+    """A flat repository of Debian packages, and of what they need beyond the hosts' image, downloaded the first time.
+
+    A host takes it as ``deb [trusted=yes] file:/WHERE/IT/IS/MOUNTED ./``. Raises LabError.
+    """
+    image = host_image()
+    wanted = hashlib.sha256(json.dumps([image, *packages]).encode()).hexdigest()[:16]
+    folder = cache_folder() / f"debs-{wanted}"
+    with locked("hosts-debs"):
+        if not folder.exists():
+            unfinished = Path(tempfile.mkdtemp(prefix="debs-", dir=cache_folder()))
+            # Apt downloads as a user of its own, who has to get in.
+            unfinished.chmod(0o755)
+            run = ("run", "--rm", "--network=host", f"--volume={unfinished}:/debs", image, "sh", "-ec", _DOWNLOAD)
+            podman(*run, "sh", *packages)
+            unfinished.rename(folder)
+    return folder
+
+
 def sweep() -> None:
     """Remove the hosts and networks whose process is gone."""
+    if shutil.which("podman", path=_PATH) is None:
+        return  # The first of all: there never was a host here.
     with locked("hosts-sweep"):
         _remove(lambda owner: not _is_alive(owner))
 

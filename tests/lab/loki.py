@@ -33,7 +33,7 @@ class Loki(Server):
         self.url = f"{'https' if authority else 'http'}://{address}:{self.port}"
         self._verify = str(authority.ca_file) if authority else False
         self._config_file = folder / "loki.json"
-        self._config = _config(folder / "data", address, self.port, grpc_port)
+        self._config = loki_config(folder / "data", address, self.port, grpc_port)
         if authority:
             cert_file, key_file = authority.issue("loki", [address, "localhost"])
             self._config["server"]["http_tls_config"] = {"cert_file": str(cert_file), "key_file": str(key_file)}
@@ -69,8 +69,8 @@ class Loki(Server):
             self.kill()
 
 
-def _config(data: Path, address: str, port: int, grpc_port: int) -> dict[str, Any]:
-    """Of Loki's documentation, "Grafana Loki configuration parameters"."""
+def loki_config(data: Path, address: str, port: int, grpc_port: int) -> dict[str, Any]:
+    """Plain HTTP, of Loki's documentation, "Grafana Loki configuration parameters"."""
     schema = {
         "from": "2024-01-01",
         "store": "tsdb",

@@ -102,9 +102,14 @@ class Run:
         return Finished(rc, self.output, self.directory)
 
     def kill(self) -> None:
-        """SIGKILL ansible-playbook and its process group. A module that runs has a session of its own and goes on."""
+        """SIGKILL ansible-playbook and its process group. A module that runs has a session of its own and goes on.
+
+        Returns once that has ended, too: a run that begins beside it is refused or stops, depending on the moment.
+        """
+        under = _descendants(self.pid)
         os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        wait_for("the modules that went on have ended", lambda: not any(map(_runs, under)), 120)
 
     def kill_all(self) -> None:
         """SIGKILL ansible-playbook and everything under it at once, as a power cut does."""
@@ -286,6 +291,14 @@ def _descendants(pid: int) -> list[int]:
         layer = {child for child, parent in parents.items() if parent in layer}
         found += layer
     return found
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process that is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -251,8 +251,10 @@ class VaultCluster:
                     "cluster_address": f"127.0.0.1:{node.cluster_port}",
                     "tls_cert_file": str(cert_file),
                     "tls_key_file": str(key_file),
+                    "telemetry": {"unauthenticated_metrics_access": True},
                 }
             },
+            "telemetry": {"prometheus_retention_time": "30s", "disable_hostname": True},
             **({"seal": seal} if seal else {}),
         }
 

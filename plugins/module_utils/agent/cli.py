@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, Optional, TextIO
 from .config import ConfigError
 from .detect import Detect
 from .snapshot import Snapshot
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 UNUSABLE = 2
 
 
-COMMANDS = (Detect, Snapshot)
+COMMANDS = (Detect, Snapshot, Watchdog)
 
 
 def main(

@@ -51,6 +51,11 @@ RULES = {
     "infrastructure.unreachable": Rule("high", "", _REACH),
     "infrastructure.unhealthy": Rule("high", "", _REACH),
     "infrastructure.certificate": Rule("high", "", "Renew it, and find out why nothing renewed it."),
+    "heartbeat.silent": Rule(
+        "critical",
+        "",
+        "No alert may reach anybody now: look at Prometheus and Alertmanager, then at the network between.",
+    ),
     "baseline.written": Rule("info", "", "Nothing, if you expected it: everything there was taken for good."),
     "baseline.missing": Rule("high", "T1070.004", "If nobody removed it, this host's state is not to be trusted."),
     "baseline.damaged": Rule("high", "T1565.001", "Keep it, look at what changed, then: custodes detect --rebaseline"),

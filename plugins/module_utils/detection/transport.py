@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     import ssl
 
 LONGEST_BODY = 4096
-"""Bytes of an answer that are read; no caller needs more than its beginning."""
+"""Bytes of an answer to a POST that are read; no caller needs more than its beginning."""
+LONGEST_FETCHED = 1024 * 1024
+"""Bytes of an answer that is wanted for its body."""
 LONGEST_PEM = 4 * 1024 * 1024
 """Bytes; a system's whole bundle of CA certificates has a tenth of it."""
 LONGEST_LINE = 65536
@@ -115,7 +117,12 @@ def post(
     proxy: Optional[str] = None,
 ) -> Answer:
     """Sends. As get(); `proxy` is the http:// URL of a proxy that takes CONNECT, for https only. Raises HttpError."""
-    return _exchange(url, lambda sock, where: _posted(sock, where, body, headers), ca_cert, timeout, proxy)
+    return _exchange(url, lambda sock, where: _answered(sock, where, "POST", body, headers), ca_cert, timeout, proxy)
+
+
+def fetch(url: str, ca_cert: Optional[str], timeout: float) -> Answer:
+    """As get(), with the body, of which LONGEST_FETCHED bytes are read. Raises HttpError."""
+    return _exchange(url, lambda sock, where: _answered(sock, where, "GET", None, {}), ca_cert, timeout, None)
 
 
 def peer_certificate(
@@ -178,7 +185,7 @@ def _asked(sock: _Timed, where: Url) -> Answer:
     return Answer(int(status[1]))
 
 
-def _posted(sock: _Timed, where: Url, body: bytes, headers: Mapping[str, str]) -> Answer:
+def _answered(sock: _Timed, where: Url, method: str, body: Optional[bytes], headers: Mapping[str, str]) -> Answer:
     import http.client  # noqa: PLC0415
 
     connection = http.client.HTTPConnection(where.host, where.port)
@@ -186,13 +193,13 @@ def _posted(sock: _Timed, where: Url, body: bytes, headers: Mapping[str, str]) -
     try:
         # Who refuses a request early closes while it is still being sent; the answer may have come before that.
         with suppress(BrokenPipeError, ConnectionResetError):
-            connection.request("POST", where.target, body, {**_headers(where), **headers})
+            connection.request(method, where.target, body, {**_headers(where), **headers})
         response = connection.getresponse()
     except http.client.HTTPException as error:
         raise OSError(errno.EPROTO, type(error).__name__) from None
     try:
         # The status is the answer: a body that never ends takes nothing back.
-        told = response.read(LONGEST_BODY)
+        told = response.read(LONGEST_BODY if method == "POST" else LONGEST_FETCHED)
     except (OSError, http.client.HTTPException, ValueError):
         told = b""
     return Answer(response.status, told, _seconds(response.getheader("Retry-After")))

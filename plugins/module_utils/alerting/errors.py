@@ -1,0 +1,10 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can go wrong with Prometheus and Alertmanager, for the person who reads it."""
+
+from __future__ import annotations
+
+
+class AlertingError(Exception):
+    """The message says what was tried, where, what came back and what to do next."""
