@@ -132,6 +132,12 @@ def _stale_keys(state: ClusterState) -> list[str]:
     ]
 
 
+def _cut_off(state: ClusterState) -> bool:
+    """Whether a node finds no way to a leader that is there, which after a restore waiting may never mend."""
+    statuses = {node.http_status for node in state.nodes}
+    return {200, 474} <= statuses
+
+
 def wait_for(
     clients: Sequence[VaultClient],
     goal: str,
@@ -148,7 +154,8 @@ def wait_for(
         interval: seconds between two looks.
 
     Raises:
-        VaultMissedRestoreError: a node has missed a restore's change of keys, after KEYS_SETTLE or all of the wait.
+        VaultMissedRestoreError: a node has missed a restore's change of keys, after KEYS_SETTLE or all of the wait; or
+            it is cut off from the leader, after all of the wait.
         VaultUnreachableError: not reached in time; the message says what was missing at the last look.
         VaultConfigError: an address or the CA is wrong, which waiting does not mend.
     """
@@ -159,7 +166,7 @@ def wait_for(
             return state
         passed, stale = monotonic() - began, _stale_keys(state)
         if passed >= timeout or (passed >= KEYS_SETTLE and stale):
-            raise (VaultMissedRestoreError if stale else VaultUnreachableError)(
+            raise (VaultMissedRestoreError if stale or _cut_off(state) else VaultUnreachableError)(
                 f"The cluster is not {goal} after {passed:.0f} s: {'; '.join(state.waiting_for).rstrip('.')}. "
                 "Look at the logs of these nodes, then run this again: it goes on from where it is. If one says 'tls: "
                 "unrecognized name', it is cut off from Raft: restart Vault on all nodes at once first."

@@ -25,7 +25,7 @@ class VaultUnreachableError(VaultError):
 
 
 class VaultMissedRestoreError(VaultUnreachableError):
-    """A node has the keys of before a restore: Vault has to be restarted there."""
+    """A node has the keys of before a restore, or is cut off by them: Vault has to be restarted."""
 
 
 class VaultAuthError(VaultError):

@@ -180,6 +180,13 @@ class TestWaiting:
             self.wait(vault, clock, "serving", 60, URL, OTHER)
         assert sum(clock.slept) == KEYS_SETTLE
 
+    def test_one_that_is_cut_off_is_and_then_has_to_be_restarted(self, vault: FakeVault, clock: Clock) -> None:
+        node(vault, URL, 200)
+        node(vault, OTHER, 474)
+        with pytest.raises(VaultMissedRestoreError, match=f"{OTHER} is standby without a path to the active node"):
+            self.wait(vault, clock, "serving", 60, URL, OTHER)
+        assert sum(clock.slept) == 60
+
     @pytest.mark.parametrize("status", [501, 503, None])
     def test_one_that_is_not_up_is(self, vault: FakeVault, clock: Clock, status: int | None) -> None:
         node(vault, URL, 200)
