@@ -46,6 +46,13 @@ def assert_recovered(origin: Origin) -> None:
         assert read["data"]["data"] == origin.seed.value, node.name
 
 
+def restart_all(origin: Origin) -> None:
+    for node in origin.cluster.nodes:
+        node.stop()
+    for node in origin.cluster.nodes:
+        node.start()
+
+
 def health(origin: Origin) -> list[int | None]:
     return [node.health() for node in origin.cluster.nodes]
 
@@ -141,8 +148,8 @@ def test_a_node_that_missed_the_change_of_keys_is_named_though_it_serves(lost: O
     wait_for("it has the restored data", lambda: _gives_origin(lost, late))
     with pytest.raises(VaultUnreachableError, match=f"{late.address} has missed the restore's change of keys"):
         wait_until(clients, "serving", 3)
-    late.stop()
-    late.start()
+    # All at once: restarted alone, on a cluster this young, it is cut off from Raft now and then.
+    restart_all(lost)
     assert wait_until(clients, "serving", 60).leader_address == cluster.leader().address
 
 
@@ -157,12 +164,9 @@ def test_a_node_that_missed_the_change_of_keys_is_restarted(lost: Origin, tmp_pa
     wait_for("the restored cluster gives out the origin's secret", lambda: _has_origin(lost))
     late.start()
     finished = run.finish(600)
-    if "standby without a path to the active node" in finished.words:
-        # The same race may cut it off instead, restart or not. What the message asks for brings it back.
-        for node in lost.cluster.nodes:
-            node.stop()
-        for node in lost.cluster.nodes:
-            node.start()
+    if finished.rc != 0 and RESTART in [step["name"] for step in finished.record["steps"]]:
+        # The same race may leave it behind or cut off for all that. What the message asks for brings it back.
+        restart_all(lost)
         again = lost.playbook(tmp_path, login=lost.seed.recovery).run()
         assert again.rc == 0, again.output
         assert_recovered(lost)
@@ -211,10 +215,7 @@ def test_nodes_by_their_addresses_alone(lost: Origin, tmp_path: Path) -> None:
     finished = playbook.run()
     if "has missed the restore's change of keys" in finished.words:
         # By a race of Vault's own; nobody but us can restart it here, as the message asks for.
-        for node in lost.cluster.nodes:
-            node.stop()
-        for node in lost.cluster.nodes:
-            node.start()
+        restart_all(lost)
         finished = playbook.run()
     assert finished.rc == 0, finished.output
     assert_recovered(lost)

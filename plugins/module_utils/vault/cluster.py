@@ -125,8 +125,8 @@ def _stale_keys(state: ClusterState) -> list[str]:
     """
     wanted = next((node.cluster_id for node in state.nodes if node.http_status == 200), None)
     return [
-        f"{node.url} has missed the restore's change of keys and cannot decrypt its data: restart Vault there (if that "
-        "does not help, stop it, empty its data folder and start it: it joins again)"
+        f"{node.url} has missed the restore's change of keys and cannot decrypt its data: restart Vault on all nodes "
+        "at once (if that does not help, stop it there, empty its data folder and start it: it joins again)"
         for node in state.nodes
         if wanted and node.reachable and node.initialized and not node.sealed and node.cluster_id != wanted
     ]

@@ -77,12 +77,12 @@ def test_a_dead_node_is_what_every_goal_lacks(goal: str) -> None:
         (
             "serving",
             {"nodes": [replace(ACTIVE, cluster_id="new"), STANDBY]},
-            f"{OTHER} has missed the restore's change of keys and cannot decrypt its data: restart Vault there",
+            f"{OTHER} has missed the restore's change of keys and cannot decrypt its data: restart Vault on all nodes",
         ),
         (
             "serving",
             {"nodes": [replace(ACTIVE, cluster_id="new"), replace(STANDBY, cluster_id="old", leader_address=None)]},
-            f"{OTHER} has missed the restore's change of keys and cannot decrypt its data: restart Vault there",
+            f"{OTHER} has missed the restore's change of keys and cannot decrypt its data: restart Vault on all nodes",
         ),
         ("redundant", {"nodes": [ACTIVE, STANDBY, SEALED]}, f"{THIRD} is sealed"),
         ("redundant", {"autopilot": None}, "autopilot's state cannot be read"),
