@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .. import playbook_lock as lock
 from ..files import StoreError, explain, new_file, write_json
-from . import lock
 from .errors import RecoveryError
 from .journal import Journal
 from .report import FAILED, RECOVERED, build_record, markdown, summary_lines
@@ -40,7 +40,7 @@ class Recovery:
                 self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreError(f"Cannot create {self.directory}: {explain(error)}. Choose another folder.") from error
-            lock.acquire(self.directory, lock.current_holder())
+            lock.acquire(self.directory, lock.current_holder(), "recovery")
         left = Journal.load(self.directory)
         if left is not None and left.is_abandoned(now):
             if self.writes:
@@ -86,7 +86,7 @@ class Recovery:
             file.write(markdown(record).encode())
         if state == "finished":
             journal.close()
-        lock.release(self.directory, lock.current_holder())
+        lock.release(self.directory, lock.current_holder(), "recovery")
         return {**result, "record_files": [str(file) for file in files]}
 
     def _journal(self, now: datetime) -> Journal:

@@ -13,9 +13,9 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.custodes.security_dr.plugins.action import vault_recovery_record
+from ansible_collections.custodes.security_dr.plugins.module_utils import playbook_lock as lock
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import read_json
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery import journal as journals
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery import lock
 from ansible_collections.custodes.security_dr.plugins.modules import vault_recovery_record as documented
 from unit.modules.runner import taken, told
 

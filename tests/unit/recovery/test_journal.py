@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils import playbook_lock as lock
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError, read_json
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery import lock
+from ansible_collections.custodes.security_dr.plugins.module_utils.playbook_lock import HeldError, Holder
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.errors import RecoveryError
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.journal import INIT, JOURNAL, Journal
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.lock import LOCK, Holder
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.process import Recovery
 
 NODES = ["https://vault-1:8200", "https://vault-2:8200"]
@@ -149,7 +149,7 @@ class TestStart:
     def test_not_beside_another(self, recovery: Recovery, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         recovery.start(NODES, START)
         monkeypatch.setattr(lock, "current_holder", lambda: Holder(2, "now", "controller", "alice"))
-        with pytest.raises(RecoveryError, match="Another recovery is running"):
+        with pytest.raises(HeldError, match="Another recovery is running"):
             recovery.start(NODES, at(1))
         assert read_json(folder / JOURNAL)["runs"] == 1
 
@@ -202,7 +202,7 @@ class TestEnd:
         result = recovery.end("finished", 900, None, {"ansible": "2.19"}, at(20))
         names = ["recovery-20261124T030020Z.json", "recovery-20261124T030020Z.md"]
         assert result["record_files"] == [str(folder / name) for name in names]
-        assert sorted(path.name for path in folder.iterdir()) == sorted([LOCK, *names])
+        assert sorted(path.name for path in folder.iterdir()) == sorted(["recovery.lock", *names])
         assert {(folder / name).stat().st_mode & 0o777 for name in names} == {0o600}
         record = json.loads((folder / names[0]).read_text())
         assert record == result["record"]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils import playbook_lock as lock
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery import lock
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.errors import RecoveryError
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.journal import INIT, JOURNAL
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.process import Recovery
@@ -67,7 +67,9 @@ class TestRun:
         (folder / INIT).parent.mkdir(parents=True)
         (folder / INIT).write_text("{}")
         files = [Path(name) for name in whole(folder)["record_files"]]
-        assert sorted(path.name for path in folder.iterdir()) == sorted([lock.LOCK, *(file.name for file in files)])
+        assert sorted(path.name for path in folder.iterdir()) == sorted(
+            ["recovery.lock", *(file.name for file in files)]
+        )
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
         assert json.loads(files[0].read_text())["status"] == "recovered"
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One recovery at a time: a lock that belongs to a running ansible-playbook and dies with it.
+"""One recovery, or one drill, at a time: a lock that belongs to a running ansible-playbook and dies with it.
 
 A module ends with its task, so it cannot hold the lock itself. It writes down whose lock it is: the ansible-playbook
 process above it, told by its id and start time, as ids are used again.
@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from ..files import StoreError, explain
-from .errors import RecoveryError
+from .files import StoreError, explain
 
-LOCK = "recovery.lock"
+
+class HeldError(StoreError):
+    """Another ansible-playbook holds the lock."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,27 @@ def is_alive(holder: Holder) -> bool:
     return process is not None and process[1] == holder.started
 
 
-def acquire(directory: Path, holder: Holder) -> None:
+def lock_file(directory: Path, what: str) -> Path:
+    """Where the lock is."""
+    return directory / f"{what}.lock"
+
+
+def acquire(directory: Path, holder: Holder, what: str) -> None:
     """Takes the lock for a holder, or takes it over from one that is gone. Again by the same holder is no conflict.
 
+    Args:
+        what: what there may be one of, such as ``recovery``: a part of the file's name.
+
     Raises:
-        RecoveryError: a recovery is running.
+        HeldError: another is running.
         StoreError: the lock cannot be written.
     """
-    path = directory / LOCK
+    path = lock_file(directory, what)
     with _open(path) as file:
         other = _read(file)
         if other is not None and other != holder and is_alive(other):
-            raise RecoveryError(
-                f"Another recovery is running: ansible-playbook with process id {other.pid} of {other.user} on "
+            raise HeldError(
+                f"Another {what} is running: ansible-playbook with process id {other.pid} of {other.user} on "
                 f"{other.host}, since {other.started} ({path}). Two at once would destroy each other's work. Wait for "
                 f"it; if that host is gone for good, remove {path}."
             )
@@ -102,9 +111,9 @@ def acquire(directory: Path, holder: Holder) -> None:
         file.flush()
 
 
-def release(directory: Path, holder: Holder) -> None:
+def release(directory: Path, holder: Holder, what: str) -> None:
     """Gives the lock back if it is the holder's. Raises StoreError."""
-    path = directory / LOCK
+    path = lock_file(directory, what)
     if not path.exists():
         return
     with _open(path) as file:

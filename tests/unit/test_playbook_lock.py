@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils import playbook_lock as lock
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery import lock
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.errors import RecoveryError
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.lock import (
-    LOCK,
+from ansible_collections.custodes.security_dr.plugins.module_utils.playbook_lock import (
+    HeldError,
     Holder,
     acquire,
     current_holder,
     is_alive,
+    lock_file,
     release,
 )
 
@@ -42,72 +42,72 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Table:
 
 class TestAcquire:
     def test_a_free_one(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, ME)
-        assert (tmp_path / LOCK).stat().st_mode & 0o777 == 0o600
+        acquire(tmp_path, ME, "recovery")
+        assert (lock_file(tmp_path, "recovery")).stat().st_mode & 0o777 == 0o600
 
     def test_again_by_the_same_playbook(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, ME)
-        acquire(tmp_path, ME)
+        acquire(tmp_path, ME, "recovery")
+        acquire(tmp_path, ME, "recovery")
 
     def test_of_one_that_runs(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, OTHER)
-        with pytest.raises(RecoveryError, match=f"process id 200 of alice on {platform.node()}, since {SINCE}"):
-            acquire(tmp_path, ME)
+        acquire(tmp_path, OTHER, "recovery")
+        with pytest.raises(HeldError, match=f"process id 200 of alice on {platform.node()}, since {SINCE}"):
+            acquire(tmp_path, ME, "recovery")
         # The refused one has taken nothing.
-        acquire(tmp_path, OTHER)
+        acquire(tmp_path, OTHER, "recovery")
 
     def test_of_one_that_is_gone(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, OTHER)
+        acquire(tmp_path, OTHER, "recovery")
         del processes[200]
-        acquire(tmp_path, ME)
+        acquire(tmp_path, ME, "recovery")
         processes[200] = (1, SINCE, PLAYBOOK)
-        with pytest.raises(RecoveryError, match="process id 100"):
-            acquire(tmp_path, OTHER)
+        with pytest.raises(HeldError, match="process id 100"):
+            acquire(tmp_path, OTHER, "recovery")
 
     def test_of_one_whose_id_is_used_again(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, OTHER)
+        acquire(tmp_path, OTHER, "recovery")
         processes[200] = (1, "Tue Nov 24 05:59:00 2026", PLAYBOOK)
-        acquire(tmp_path, ME)
+        acquire(tmp_path, ME, "recovery")
 
     def test_of_another_host_is_believed(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, replace(OTHER, pid=999, host="controller-2"))
-        with pytest.raises(RecoveryError, match=f"on controller-2.*if that host is gone for good, remove {tmp_path}"):
-            acquire(tmp_path, ME)
+        acquire(tmp_path, replace(OTHER, pid=999, host="controller-2"), "recovery")
+        with pytest.raises(HeldError, match=f"on controller-2.*if that host is gone for good, remove {tmp_path}"):
+            acquire(tmp_path, ME, "recovery")
 
     @pytest.mark.parametrize("left", ["", "{", "[]", "7", '{"pid": 200}', '{"pid": 200, "more": 1}'])
     def test_one_that_names_nobody_is_free(self, processes: Table, tmp_path: Path, left: str) -> None:
-        (tmp_path / LOCK).write_text(left)
-        acquire(tmp_path, ME)
-        with pytest.raises(RecoveryError):
-            acquire(tmp_path, OTHER)
+        (lock_file(tmp_path, "recovery")).write_text(left)
+        acquire(tmp_path, ME, "recovery")
+        with pytest.raises(HeldError):
+            acquire(tmp_path, OTHER, "recovery")
 
     def test_a_shorter_name_leaves_nothing_of_a_longer_one(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, replace(OTHER, user="alice" * 99))
+        acquire(tmp_path, replace(OTHER, user="alice" * 99), "recovery")
         del processes[200]
-        acquire(tmp_path, ME)
+        acquire(tmp_path, ME, "recovery")
         processes[200] = (1, SINCE, PLAYBOOK)
-        with pytest.raises(RecoveryError):
-            acquire(tmp_path, OTHER)
+        with pytest.raises(HeldError):
+            acquire(tmp_path, OTHER, "recovery")
 
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"Cannot lock .*Choose a folder"):
-            acquire(tmp_path / "none", ME)
+            acquire(tmp_path / "none", ME, "recovery")
 
 
 class TestRelease:
     def test_makes_room_for_the_next(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, ME)
-        release(tmp_path, ME)
-        acquire(tmp_path, OTHER)
+        acquire(tmp_path, ME, "recovery")
+        release(tmp_path, ME, "recovery")
+        acquire(tmp_path, OTHER, "recovery")
 
     def test_of_somebody_elses_does_nothing(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, OTHER)
-        release(tmp_path, ME)
-        with pytest.raises(RecoveryError):
-            acquire(tmp_path, ME)
+        acquire(tmp_path, OTHER, "recovery")
+        release(tmp_path, ME, "recovery")
+        with pytest.raises(HeldError):
+            acquire(tmp_path, ME, "recovery")
 
     def test_of_none_makes_none(self, tmp_path: Path) -> None:
-        release(tmp_path, ME)
+        release(tmp_path, ME, "recovery")
         assert list(tmp_path.iterdir()) == []
 
 
