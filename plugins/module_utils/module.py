@@ -15,6 +15,7 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 from .agent.errors import ServiceError
 from .alerting.errors import AlertingError
 from .detection.errors import DetectionError
+from .drill.errors import DrillError
 from .escrow.errors import EscrowError
 from .files import StoreError
 from .logs.errors import LogsError
@@ -117,6 +118,7 @@ EXPECTED = (
     AlertingError,
     LogsError,
     TlsError,
+    DrillError,
 )
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 
