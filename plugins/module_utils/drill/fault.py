@@ -216,8 +216,8 @@ class Injector:
         well = self._wait(lambda: self._run(fault.check)[0] == 0, wait)
         if not well:
             raise DrillError(
-                f"{' '.join(fault.undo)} was run, and {' '.join(fault.check)} still fails after {wait:g} s: it is not as "
-                "it was. Look at the log of what was stopped."
+                f"{' '.join(fault.undo)} was run, and {' '.join(fault.check)} still fails after {wait:g} s: it is not "
+                "as it was. Look at the log of what was stopped."
             )
         self._disarm(fault.name, state)
         self._forget(fault.name)

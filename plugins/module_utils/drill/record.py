@@ -214,9 +214,8 @@ def _problem(phase: Mapping[str, Any], told: Mapping[str, Any], mode: str) -> Op
     if measured is None:
         return f"Nothing was measured of this: {objective['what']}."
     if measured > objective["at_most"]:
-        return (
-            f"{objective['what']}: {measured:g} {objective['unit']}, and at most {objective['at_most']:g} were allowed."
-        )
+        allowed = f"{objective['at_most']:g} {objective['unit']}"
+        return f"{objective['what']}: {measured:g} {objective['unit']}, and at most {allowed} were allowed."
     return None
 
 
