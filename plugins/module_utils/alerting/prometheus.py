@@ -28,23 +28,33 @@ _PART = re.compile(r"(\d+)(ms|[smhdwy])")
 
 
 class Http:
-    """Requests to one Prometheus. Redirects are not followed, and no proxy of the environment is used.
+    """Requests to one Prometheus, Alertmanager or receiver. No redirect is followed, no proxy of the environment used.
 
     Args:
         url: its address, with the path it is served under.
         ca_cert: path of the authority that its certificate is verified by; the system's if empty.
         username, password: basic authentication, if any.
         timeout: seconds.
+        what: it is, for the messages.
+        headers: more of them.
     """
 
     def __init__(
-        self, url: str, ca_cert: str = "", username: str = "", password: str = "", timeout: float = 10.0
+        self,
+        url: str,
+        ca_cert: str = "",
+        username: str = "",
+        password: str = "",
+        timeout: float = 10.0,
+        what: str = "Prometheus",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         if not url.startswith(("http://", "https://")):
-            raise AlertingError(f"{url!r} is no address of Prometheus: give http://HOST:PORT or https://HOST:PORT.")
+            raise AlertingError(f"{url!r} is no address of {what}: give http://HOST:PORT or https://HOST:PORT.")
         self.url = url.rstrip("/")
         self._timeout = timeout
-        self._headers = {}
+        self._what = what
+        self._headers = dict(headers or {})
         if username:
             both = base64.b64encode(f"{username}:{password}".encode()).decode()
             self._headers["Authorization"] = f"Basic {both}"
@@ -58,9 +68,11 @@ class Http:
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect()
         )
 
-    def __call__(self, method: str, path: str) -> Answer:
-        """The answer, whatever its status. Raises AlertingError when there is none."""
-        request = urllib.request.Request(self.url + path, method=method, headers=self._headers)  # noqa: S310
+    def __call__(self, method: str, path: str, body: Any = None) -> Answer:
+        """The answer to a question, with this body as JSON, whatever its status. Raises AlertingError without one."""
+        content = None if body is None else json.dumps(body).encode()
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, content, method=method, headers=headers)  # noqa: S310
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
                 return answer.status, answer.read(_LONGEST).decode(errors="replace")
@@ -70,7 +82,7 @@ class Http:
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise AlertingError(
-                f"Prometheus does not answer on {self.url}: {reason}. Is it running, and is this its address?"
+                f"{self._what} does not answer on {self.url}: {reason}. Is it running, and is this its address?"
             ) from error
 
 
