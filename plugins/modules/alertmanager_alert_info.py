@@ -11,8 +11,8 @@ module: alertmanager_alert_info
 short_description: Which alerts fire at Alertmanager?
 version_added: 0.2.0
 description:
-  - Asks each Alertmanager for the alerts that fire and are neither silenced nor inhibited, and with O(wait) goes on asking
-    until there is one with O(labels).
+  - Asks each Alertmanager for the alerts that fire and are neither silenced nor inhibited, and with O(wait) goes on
+    asking until there is one with O(labels).
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes

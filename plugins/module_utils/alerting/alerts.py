@@ -103,10 +103,10 @@ class Receiver:
 
         Raises AlertingError.
         """
-        status, body = self._send("GET", self._path(marker, since))
+        status, body = self._send("GET", self._path(since))
         if status != 200:
             raise AlertingError(
-                f"{self._where} answers {status}: {body.strip()[:200]!r}. Look at its token and address."
+                f"{self._where} answers {status}: {body.strip()[:200]!r}. See its token and address."
             )
         if self._kind == "webhook":
             return {"id": marker, "acknowledged": None} if marker in body else None
@@ -120,7 +120,7 @@ class Receiver:
                 return {"id": str(one.get("id", "")), "acknowledged": acknowledged}
         return None
 
-    def _path(self, marker: str, since: float) -> str:
+    def _path(self, since: float) -> str:
         if self._kind == "webhook":
             return ""
         if self._kind == "pagerduty":

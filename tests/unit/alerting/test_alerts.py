@@ -104,7 +104,7 @@ def test_not_arrived(kind: str, body: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["pagerduty", "opsgenie", "jsm"])
 def test_what_is_no_receiver(kind: str) -> None:
-    with pytest.raises(AlertingError, match="answers 401: .*token"):
+    with pytest.raises(AlertingError, match=r"answers 401: .*token"):
         Receiver(kind, Server("no", 401), URL).arrived(MARKER, 0)
     with pytest.raises(AlertingError, match="without a list"):
         Receiver(kind, Server({"incidents": 7}), URL).arrived(MARKER, 0)
