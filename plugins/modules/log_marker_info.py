@@ -115,12 +115,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 backends:
-  description: What each backend said, by name.
+  description: What each backend said, by name. C(age) is the seconds from O(since) to its last answer.
   returned: always
   type: dict
   sample:
-    primary: {found: true, seconds: 0.8, problem: ""}
-    secondary: {found: false, seconds: 30.1, problem: "secondary (https://b:9200) does not answer: timed out."}
+    primary: {found: true, seconds: 0.8, age: 1.4, problem: ""}
+    secondary: {found: false, seconds: 30.1, age: 30.7, problem: "secondary does not answer: timed out."}
 summary:
   description: The same in a line.
   returned: always
@@ -172,7 +172,9 @@ def _look(module: SecurityDrModule) -> dict[str, Any]:
     given = [backends.Backend(**one) for one in options["backends"]]
     backends.check(given, marker)
     since = time.time() - 600 if options["since"] is None else options["since"]
-    told = {name: seen._asdict() for name, seen in backends.wait(given, marker, since, options["wait"]).items()}
+    asked = time.time()
+    answers = backends.wait(given, marker, since, options["wait"])
+    told = {name: {**seen._asdict(), "age": round(asked + seen.seconds - since, 3)} for name, seen in answers.items()}
     summary = ", ".join(
         f"{name} {'' if seen['found'] else 'not '}after {seen['seconds']:g} s" for name, seen in told.items()
     )

@@ -105,9 +105,7 @@ class Receiver:
         """
         status, body = self._send("GET", self._path(since))
         if status != 200:
-            raise AlertingError(
-                f"{self._where} answers {status}: {body.strip()[:200]!r}. See its token and address."
-            )
+            raise AlertingError(f"{self._where} answers {status}: {body.strip()[:200]!r}. See its token and address.")
         if self._kind == "webhook":
             return {"id": marker, "acknowledged": None} if marker in body else None
         told = _json(body)

@@ -1,0 +1,98 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the results of a part's tasks come to: measured, measurements, evidence and findings, for its phase's record.
+
+Every time is of one clock, the controller's, but that of a fault, which is of the host that it was injected on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Union
+
+Told = dict[str, Any]
+
+
+def seconds(time: str) -> float:
+    """Seconds since 1970 of a time as records have it."""
+    # Python 3.9 reads no Z.
+    return datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()
+
+
+def vault(record: Mapping[str, Any], file: str, tried: int) -> Told:
+    """Of a recovery's record.
+
+    Args:
+        file: where it lies.
+        tried: how many connections to production were tried from the DR cluster.
+    """
+    snapshot, canaries = record["snapshot"], record["secrets"]
+    readable = sum(bool(one["readable"]) for one in canaries)
+    measured = {name: record[name] for name in ("rto_seconds", "rpo_seconds") if record[name] is not None}
+    return {
+        "measured": record["rto_seconds"],
+        "measurements": measured,
+        "evidence": [
+            f"snapshot {os.path.basename(snapshot['path'])} of {snapshot['taken_at']}, SHA-256 {snapshot['sha256']}",
+            f"{readable} of {len(canaries)} reads of canaries succeeded",
+            f"{tried} connections to production tried from the DR cluster, none was made",
+            f"record of the recovery {os.path.basename(file)}",
+        ],
+        "findings": [
+            f"A snapshot could not be used: {os.path.basename(one['path'])}: {one['problem']}"
+            for one in record["rejected_snapshots"]
+        ],
+    }
+
+
+def logs(markers: Sequence[Mapping[str, Any]], seen: Sequence[Mapping[str, Any]], name: str) -> Told:
+    """Of the markers that were logged, one a host, and of what the backend of this name said of each."""
+    # The marker's time is of its host's clock, which may be ahead.
+    took = [max(0.0, one["backends"][name]["age"]) for one in seen]
+    return {
+        "measured": max(took),
+        "evidence": [
+            f"{marker['item']}: {marker['marker']} in {name} after {after:g} s" for marker, after in zip(markers, took)
+        ],
+    }
+
+
+def certificates(
+    before: Sequence[Mapping[str, Any]],
+    refused: Mapping[str, Any],
+    after: Sequence[Mapping[str, Any]],
+    fault: Mapping[str, Any],
+    now: float,
+) -> Told:
+    """Of the endpoints' certificates before and after, of the renewal that was refused, and of the fault."""
+    new = {one["serial"] for one in after} - {one["serial"] for one in before}
+    return {
+        "measured": round(max(0.0, now - seconds(fault["undone"])), 3),
+        "evidence": [
+            f"{len(before)} endpoints good with the CA away",
+            f"renewal without the CA ended with status {refused['rc']}",
+            f"new serial {', '.join(sorted(new))}",
+        ],
+    }
+
+
+def alert(since: Union[float, str], arrived: Mapping[str, Any], what: str) -> Told:
+    """Of an alert at its receiver.
+
+    Args:
+        since: when its cause began, in seconds since 1970 or as records have it.
+        what: it was, for the evidence.
+    """
+    began = seconds(since) if isinstance(since, str) else since
+    return {"measured": round(arrived["arrived_at"] - began, 3), "evidence": [f"{what}: {arrived['alert_id']}"]}
+
+
+PARTS: dict[str, Callable[..., Told]] = {
+    "vault": vault,
+    "logs": logs,
+    "certificates": certificates,
+    "alert": alert,
+}
