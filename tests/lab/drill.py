@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A site on loopback for playbooks/dr-drill.yml: all that it breaks, and what it is seen by.
 
-A snapshot of a Vault that is gone, an empty Vault for drills, one more that is the CA; two Lokis with Fluent Bit before them, or where
-there is none a stand-in; two Prometheis that watch each other, with Alertmanager and a webhook; a TLS server; and host
-detection on this machine, which takes root.
+A snapshot of a Vault that is gone, an empty Vault for drills, one more that is the CA; two Lokis with Fluent Bit before
+them, or where there is none a stand-in; two Prometheis that watch each other, with Alertmanager and a webhook; a TLS
+server; and host detection on this machine, which takes root.
 """
 
 from __future__ import annotations
