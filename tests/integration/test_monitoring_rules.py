@@ -96,7 +96,7 @@ def changes(done: Finished) -> int:
 def test_prometheus_evaluates_what_was_put_in_place_and_was_not_restarted(installed: Site) -> None:
     pid = installed.prometheus.pid
     found = alerts(installed.prometheus)
-    assert set(found) == {"monitoring-health.yml", "vault-snapshot.yml", "host-detection.yml"}
+    assert set(found) == {"monitoring-health.yml", "vault-snapshot.yml", "host-detection.yml", "dr-drill.yml"}
     assert {"Watchdog", "PrometheusDown", "AlertmanagerDown", "VaultDown", "VaultSealed", "LogPipelineDown"} <= set(
         found["monitoring-health.yml"]
     )
@@ -253,6 +253,7 @@ def test_the_manifest_for_kubernetes_has_the_same_rules(site: Site, tmp_path: Pa
         "monitoring-health",
         "vault-snapshot",
         "host-detection",
+        "dr-drill",
     ]
     every = [rule for group in made["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
     assert {rule["labels"].get("team") for rule in every} == {"security"}
