@@ -164,12 +164,10 @@ class DrillLab:
 
     def for_real(self, **changed: Any) -> Playbook:
         """A drill that is allowed: confirmed, and in its window."""
-        now = time.time()
-        window = {
-            name: time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(now + shift))
-            for name, shift in (("begin", -3600), ("end", 3600))
-        }
-        return self.playbook(dr_drill_mode="drill", dr_drill_confirm="lab", dr_drill_window=window, **changed)
+        at = {name: time.gmtime(time.time() + shift) for name, shift in (("begin", -3600), ("end", 3600))}
+        window = {name: time.strftime("%Y-%m-%dT%H:%MZ", moment) for name, moment in at.items()}
+        allowed = {"dr_drill_mode": "drill", "dr_drill_confirm": "lab", "dr_drill_window": window}
+        return self.playbook(**{**allowed, **changed})
 
     def _started(self, server: Server) -> None:
         self._ends.append(server.kill)
