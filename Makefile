@@ -13,6 +13,9 @@ help: ## this list
 demo: setup ## lose a whole Vault cluster and recover it with playbooks/recover-vault.yml, on loopback
 	@$(PYTHON) -m demo
 
+drill: setup ## run the quarterly drill, all six parts, on loopback, and write its report to build/drill/report.html
+	@$(PYTHON) -m drill
+
 test: setup ## unit, lint, sanity, integration and molecule, two at a time, with a table at the end
 	@$(LAYERS)
 
@@ -26,7 +29,7 @@ sanity: setup ## ansible-test sanity, zero ignores
 	@$(LAYERS) sanity
 
 integration: setup ## real servers on loopback (the first run builds Vault and Loki: 8 to 14 minutes)
-	@$(LAYERS) vault loki integration
+	@$(LAYERS) vault loki integration drills
 
 molecule: setup ## roles and playbooks on hosts with systemd: containers of this machine, which takes root or sudo
 	@$(LAYERS) vault loki molecule molecule-vault
@@ -45,4 +48,4 @@ clean: ## remove .venv and every output in this folder (the cache of built serve
 	rm -rf .venv .venv.lock .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build tests/output
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help demo test unit lint sanity integration molecule bench format setup clean
+.PHONY: help demo drill test unit lint sanity integration molecule bench format setup clean

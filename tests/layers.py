@@ -33,6 +33,9 @@ Command = list[str]
 REASONS, REASON_LINES = 3, 9
 """How many failures of a layer are told again after the table, and in how many lines each."""
 
+DRILLS = "tests/integration/test_dr_drill.py"
+"""One file that takes minutes: a layer of its own, for the shorter lane."""
+
 STOP_GRACE = 20.0
 """Seconds between asking a layer to stop, telling it, and killing it."""
 
@@ -44,7 +47,7 @@ def _present(*names: str) -> list[str]:
 
 def _lint() -> list[Command]:
     packages = ["ansible_collections.custodes.security_dr.plugins", *_present("lab", "tools", "benchmarks")]
-    modules = _present("layers", "conftest", "demo")
+    modules = _present("layers", "conftest", "demo", "drill")
     return [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
@@ -73,21 +76,37 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "loki": lambda: [[PYTHON, "-m", "lab.binaries", "loki"]],
     # Two at a time: most of it waits for Vault. A file is one worker's, as its fixtures are.
     "integration": lambda: [
-        [PYTHON, "-m", "pytest", "--verbose", "--numprocesses=2", "--dist=loadfile", "tests/integration"]
+        [
+            PYTHON,
+            "-m",
+            "pytest",
+            "--verbose",
+            "--numprocesses=2",
+            "--dist=loadfile",
+            "tests/integration",
+            f"--ignore={DRILLS}",
+        ]
     ],
+    "drills": lambda: [[PYTHON, "-m", "pytest", "--verbose", DRILLS]],
     "molecule": lambda: _molecule(vault=False),
     "molecule-vault": lambda: _molecule(vault=True),
     "bench": _benchmarks,
 }
 
-NEEDS = {"integration": ("vault", "loki"), "molecule": ("loki",), "molecule-vault": ("vault",), "bench": ("vault",)}
+NEEDS = {
+    "integration": ("vault", "loki"),
+    "drills": ("vault", "loki"),
+    "molecule": ("loki",),
+    "molecule-vault": ("vault",),
+    "bench": ("vault",),
+}
 
 # Both take about as long: cold builds of Vault and Loki, then servers, mostly waiting; beside them what gives way (see
 # `POLITE`), then hosts, which wait as well. Vault on hosts beside that of the integration tests would be too much
 # for two cores. Benchmarks are no tests: `make bench` has the machine to itself.
 LANES: list[list[str]] = [
     ["vault", "loki", "integration", "molecule-vault"],
-    ["unit", "lint", "sanity", "molecule"],
+    ["unit", "lint", "sanity", "drills", "molecule"],
 ]
 POLITE = {"unit", "lint", "sanity"}
 

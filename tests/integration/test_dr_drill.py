@@ -71,8 +71,8 @@ def test_killed_with_a_fault_in_force_it_is_undone_and_told(
     run.wait_for_task(INJECTED)
     run.kill_all()
     url = site.variables[answers]["commands"]["check"][-1]
-    assert not _answers(url)
-    wait_for("the dead man's switch has undone it", lambda: _answers(url), 60)
+    assert not _answers(site, url)
+    wait_for("the dead man's switch has undone it", lambda: _answers(site, url), 60)
     again = site.playbook(dr_drill_records=str(tmp_path)).run("--tags", "alerting")
     assert again.rc == 0, again.output
     killed = chain.read(tmp_path)[0][1]
@@ -80,11 +80,11 @@ def test_killed_with_a_fault_in_force_it_is_undone_and_told(
     assert [(one["name"], one["verdict"]) for one in killed["phases"]] == [(part, "aborted")]
 
 
-def _answers(url: str) -> bool:
+def _answers(site: DrillLab, url: str) -> bool:
     with requests.Session() as session:
         session.trust_env = False
         try:
-            return session.get(url, timeout=2, verify=False).ok
+            return session.get(url, timeout=2, verify=str(site.lab.authority.ca_file)).ok
         except requests.RequestException:
             return False
 
