@@ -266,8 +266,8 @@ class Injector:
         if self._systemd:
             self._run(["systemctl", "stop", f"{_unit(name)}.timer"])
             return
-        pid = state.get("switch")
-        if pid and _started(pid) == state.get("switch_started") is not None:
+        pid, began = state.get("switch"), state.get("switch_started")
+        if pid and began and _started(pid) == began:
             # It has a session of its own, so its sleep ends with it.
             os.killpg(pid, signal.SIGTERM)
 

@@ -129,9 +129,9 @@ def test_the_timeline_is_to_scale() -> None:
     root = ElementTree.fromstring(charts.timeline(record, PARTS))  # noqa: S314
     bars = [one for one in root if one.get("class") in ("passed", "failed")]
     whole = charts.seconds(record["ended"]) - charts.seconds(record["started"])
-    for phase, bar in zip(record["phases"], bars, strict=True):
+    for phase, drawn in zip(record["phases"], bars, strict=True):
         took = charts.seconds(phase["ended"]) - charts.seconds(phase["started"])
-        assert float(bar.get("width", "0")) == pytest.approx(took / whole * 730, abs=0.2)
+        assert float(drawn.get("width", "0")) == pytest.approx(took / whole * 730, abs=0.2)
     assert len([one for one in root if one.get("class") == "fault"]) == 4
 
 
