@@ -177,9 +177,10 @@ def _fault(module: SecurityDrModule) -> dict[str, Any]:
     noted = injector.state(options["name"])
     fault = _wanted(options, noted)
     if module.check_mode:
-        if options["state"] == "injected":
+        in_force = noted is not None and injector.in_force(fault)
+        if options["state"] == "injected" and not in_force:
             injector.rehearse(fault)
-        return {"changed": (options["state"] == "injected") == (noted is None), "fault": None}
+        return {"changed": not in_force if options["state"] == "injected" else noted is not None, "fault": None}
     if options["state"] == "injected":
         return injector.inject(fault, options["seconds"], options["wait"])
     return injector.undo(fault, options["wait"])

@@ -157,7 +157,7 @@ class Injector:
         """
         _check_name(fault.name)
         known = self.state(fault.name)
-        if known is not None and self._in_force(fault):
+        if known is not None and self.in_force(fault):
             return {"changed": False, "fault": _told(known)}
         self.rehearse(fault)
         if known is not None:
@@ -169,7 +169,7 @@ class Injector:
         state["injected"] = _stamp(self._now())
         self._write(fault.name, state)
         status, output = self._run(fault.inject)
-        if status != 0 or not self._wait(lambda: self._in_force(fault), wait):
+        if status != 0 or not self._wait(lambda: self.in_force(fault), wait):
             reason = (
                 _said(fault.inject, status, output)
                 if status != 0
@@ -223,7 +223,8 @@ class Injector:
         self._forget(fault.name)
         return {"changed": True, "fault": _told(state)}
 
-    def _in_force(self, fault: Fault) -> bool:
+    def in_force(self, fault: Fault) -> bool:
+        """Whether its check fails now."""
         return self._run(fault.check)[0] != 0
 
     def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
