@@ -19,7 +19,7 @@ import requests
 from ansible_collections.custodes.security_dr.plugins.module_utils.drill import chain
 from lab import Lab
 from lab.drill import BUCKET, DrillLab
-from lab.playbook import ROOT
+from lab.playbook import ROOT, Playbook
 from lab.processes import wait_for
 
 SCHEMA = json.loads((ROOT / "docs/schemas/drill-record.schema.json").read_text())
@@ -97,6 +97,40 @@ def test_killed_while_it_restores_the_next_one_begins_with_nothing(site: DrillLa
     assert again.rc == 0, again.output
     first, second = (record for _name, record in chain.read(tmp_path))
     assert (first["outcome"], second["outcome"], second["verdict"]) == ("aborted", "completed", "passed")
+
+
+def test_signed_by_a_key_of_vault_and_verified(site: DrillLab, tmp_path: Path) -> None:
+    client, records = site.ca.client(), tmp_path / "records"
+    client.sys.enable_secrets_engine("transit")
+    client.secrets.transit.create_key("dr-drill", key_type="ed25519")
+    signer = {
+        "method": "vault_transit",
+        "key": "dr-drill",
+        "url": site.ca.nodes[0].address,
+        "ca_cert": str(site.ca.ca_file),
+        "token": site.ca.root_token,
+    }
+    run = site.playbook(dr_drill_records=str(records), dr_drill_signature=signer).run("--tags", "alerting", "-vvv")
+    assert run.rc == 0, run.output
+    assert newest(records)["signature"]["value"].startswith("vault:v1:")
+    assert site.ca.root_token not in run.output
+    verify = Playbook(
+        {**site.variables, "dr_drill_records": str(records), "dr_drill_verify_signature": signer},
+        tmp_path / "verify",
+        name="playbooks/verify-drill-records.yml",
+    )
+    good = verify.run()
+    assert good.rc == 0, good.output
+    assert "1 records, all as they were" in good.words
+    # Whoever has no key writes it all anew.
+    (file,) = records.glob("drill-*.json")
+    record = json.loads(file.read_text())
+    anew = {**chain.sealed({**record, "operator": "mallory"}, None), "signature": record["signature"]}
+    file.write_text(json.dumps(anew))
+    bad = verify.run()
+    assert bad.rc == 2
+    assert f"{file.name}: its signature is not good" in bad.words
+    assert verify.run(dr_drill_head="0" * 64, dr_drill_verify_signature={}).rc == 2
 
 
 def test_a_part_that_fails_does_not_stop_the_others(site: DrillLab, tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ class DrillLab:
         }
 
     def _certificates(self) -> None:
-        ca = self.lab.cluster("drill-ca", nodes=1)
+        ca = self.ca = self.lab.cluster("drill-ca", nodes=1)
         ca.initialize(wait_voters=False)
         ca.wait_active()
         client = ca.client()
