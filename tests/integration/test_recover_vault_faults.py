@@ -9,13 +9,14 @@ import base64
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import Connection, VaultClient
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_for as wait_until
-from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultUnreachableError
-from lab import Lab
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultMissedRestoreError
+from lab import Lab, LabError
 from lab.pki import write_private
 from lab.playbook import RESTART, ROOT, Origin, Playbook, ansible_playbook, make_origin
 from lab.processes import wait_for
@@ -145,8 +146,10 @@ def test_a_node_that_missed_the_change_of_keys_is_named_though_it_serves(lost: O
     wait_for("the restored cluster gives out the origin's secret", lambda: _has_origin(lost))
     late.start()
     clients = [VaultClient(Connection(url, ca_cert=str(cluster.ca_file))) for url in cluster.addresses]
-    wait_for("it has the restored data", lambda: _gives_origin(lost, late))
-    with pytest.raises(VaultUnreachableError, match=f"{late.address} has missed the restore's change of keys"):
+    # Another outcome of the same race: it finds no way to the leader, and never has.
+    with suppress(LabError):
+        wait_for("it has the restored data", lambda: _gives_origin(lost, late), 30)
+    with pytest.raises(VaultMissedRestoreError, match=f"{late.address} (has missed|is standby without a path)"):
         wait_until(clients, "serving", 3)
     # All at once: restarted alone, on a cluster this young, it is cut off from Raft now and then.
     restart_all(lost)
@@ -214,9 +217,11 @@ def test_nodes_by_their_addresses_alone(lost: Origin, tmp_path: Path) -> None:
     playbook = Playbook(known.variables, known.directory)
     finished = playbook.run()
     if "has missed the restore's change of keys" in finished.words:
-        # By a race of Vault's own; nobody but us can restart it here, as the message asks for.
+        # By a race of Vault's own; nobody but us can restart it here, as the message or the record asks for.
         restart_all(lost)
-        finished = playbook.run()
+        if finished.rc != 0:
+            finished = playbook.run()
+        wait_for("every node serves", lambda: all(_gives_origin(lost, node) for node in lost.cluster.nodes))
     assert finished.rc == 0, finished.output
     assert_recovered(lost)
     space = next(check for check in finished.record["checks"] if check["name"] == "free space on every node")
