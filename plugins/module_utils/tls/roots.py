@@ -80,7 +80,9 @@ def _root(name: str, content: str, present: bool, now: datetime) -> Root:
     count = pem.count(b"-----BEGIN ")
     found = certificates(pem, f"the content of {name}")
     if count != 1 or len(found) != 1:
-        raise TlsError(f"The content of {name} has to be one certificate in PEM, and has {count}: give each its own name.")
+        raise TlsError(
+            f"The content of {name} has to be one certificate in PEM, and has {count}: give each its own name."
+        )
     ((fingerprint, alone),) = found.items()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
@@ -93,11 +95,15 @@ def _root(name: str, content: str, present: bool, now: datetime) -> Root:
     told: Mapping[str, Any] = authorities[0]
     subject, issuer = _words(told["subject"]), _words(told["issuer"])
     if told["subject"] != told["issuer"]:
-        raise TlsError(f"{name}, {subject}, is no root: {issuer} has signed it, and OpenSSL ends no chain at it. Give that.")
+        raise TlsError(
+            f"{name}, {subject}, is no root: {issuer} has signed it, and OpenSSL ends no chain at it. Give that."
+        )
     begins, ends = _time(told["notBefore"]), _time(told["notAfter"])
     # One that has ended has to be removable.
     if present and ends <= now:
-        raise TlsError(f"The root {name} has ended on {ends:%Y-%m-%d %H:%M} UTC: no chain leads to it. Give the new one.")
+        raise TlsError(
+            f"The root {name} has ended on {ends:%Y-%m-%d %H:%M} UTC: no chain leads to it. Give the new one."
+        )
     if present and begins > now:
         raise TlsError(
             f"The root {name} begins only on {begins:%Y-%m-%d %H:%M} UTC: look at the clocks of this host and of the CA."
@@ -120,14 +126,18 @@ def check_census(leaving: Iterable[Root], census: Sequence[Mapping[str, Any]], m
     which = ", ".join(names.values())
     again = "Ask all endpoints with tls_endpoint_info and a bundle that has both roots, and give its 'certificates'."
     if not census:
-        raise TlsError(f"{which} is trusted here, and would be removed with no census to say that nobody needs it. {again}")
+        raise TlsError(
+            f"{which} is trusted here, and would be removed with no census to say that nobody needs it. {again}"
+        )
     for one in census:
         try:
             name, anchor, looked = str(one["name"]), one.get("anchor"), datetime.fromisoformat(one["looked_at"])
             age = abs((now - looked).total_seconds())
             leads_to = anchor["fingerprint_sha256"] if anchor else None
         except (KeyError, TypeError, ValueError) as error:
-            raise TlsError(f"The census is none of tls_endpoint_info: {type(error).__name__}, {error}. {again}") from error
+            raise TlsError(
+                f"The census is none of tls_endpoint_info: {type(error).__name__}, {error}. {again}"
+            ) from error
         if age > max_age:
             raise TlsError(
                 f"The census looked at {name} on {looked:%Y-%m-%d %H:%M} UTC, {age:.0f} s away from the time of this host "
@@ -139,7 +149,9 @@ def check_census(leaving: Iterable[Root], census: Sequence[Mapping[str, Any]], m
                 f"{which} stays. Mend it, or leave it out of the census if nobody needs it."
             )
         if leads_to in names:
-            raise TlsError(f"{name} still leads to {names[leads_to]}, which stays. Issue it anew from the new root first.")
+            raise TlsError(
+                f"{name} still leads to {names[leads_to]}, which stays. Issue it anew from the new root first."
+            )
 
 
 def _words(name: Iterable[Iterable[tuple[str, str]]]) -> str:
