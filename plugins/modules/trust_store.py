@@ -172,17 +172,15 @@ bundle:
   sample: "# example-2026\n-----BEGIN CERTIFICATE-----\n..."
 """
 
-import grp
-import pwd
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
 from ansible_collections.custodes.security_dr.plugins.module_utils.tls import trust_store
-from ansible_collections.custodes.security_dr.plugins.module_utils.tls.errors import TlsError
 from ansible_collections.custodes.security_dr.plugins.module_utils.tls.keystore import Keystore
-from ansible_collections.custodes.security_dr.plugins.module_utils.tls.roots import Root, check_census, read_roots
+from ansible_collections.custodes.security_dr.plugins.module_utils.tls.roots import check_census, read_roots
+from ansible_collections.custodes.security_dr.plugins.module_utils.tls.store_files import BundleFile
 
 # Stands for "/".
 ROOT = "/"
@@ -238,40 +236,16 @@ def _trust(module: SecurityDrModule) -> dict[str, Any]:
     roots = read_roots(options["roots"], now)
     store = trust_store.TrustStore(roots, trust_store.find_system(ROOT), run, options["system"], options["elsewhere"])
     keystores = [Keystore(run=run, keytool=options["keytool"], **one) for one in options["java_keystores"]]
-    plan = store.plan([_bundle(one) for one in options["bundles"]], keystores)
+    plan = store.plan([BundleFile.from_options(one) for one in options["bundles"]], keystores)
     check_census(plan.leaving, options["census"], options["census_max_age"], now)
     if plan.changed and not module.check_mode:
         store.apply(plan)
     return {
         "changed": plan.changed,
         "changed_files": plan.paths,
-        "roots": [_told(one) for one in roots],
+        "roots": [one.to_dict() for one in roots],
         "bundle": store.bundle().decode(),
         "diff": plan.diff(),
-    }
-
-
-def _bundle(given: dict[str, Any]) -> trust_store.BundleFile:
-    path, owner, group, mode = (given[name] for name in ("path", "owner", "group", "mode"))
-    try:
-        # YAML has made a number of 0644.
-        permissions = mode if isinstance(mode, int) else int(str(mode), 8)
-        uid = None if owner is None else pwd.getpwnam(owner).pw_uid
-        gid = None if group is None else grp.getgrnam(group).gr_gid
-    except ValueError as error:
-        raise TlsError(f"The mode {mode!r} of {path} is no octal number, such as '0644'.") from error
-    except KeyError as error:
-        raise TlsError(f"The owner or group of {path} is not known on this host: {error.args[0]}.") from error
-    return trust_store.BundleFile(path, given["system"], permissions, uid, gid)
-
-
-def _told(root: Root) -> dict[str, str]:
-    return {
-        "name": root.name,
-        "state": "present" if root.present else "absent",
-        "subject": root.subject,
-        "fingerprint_sha256": root.fingerprint,
-        "not_after": root.not_after.isoformat(),
     }
 
 

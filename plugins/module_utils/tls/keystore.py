@@ -84,8 +84,8 @@ class Keystore:
             raise TlsError(f"There is no {self._keytool} for {self.path}: install a Java runtime, or give its path.")
         if code != 0:
             raise TlsError(
-                f"{self._keytool} {verb} of {self.path} with the password of {self._password_file}: {said.strip()[-500:]} "
-                "Nothing was changed."
+                f"{self._keytool} {verb} of {self.path} with the password of {self._password_file}: "
+                f"{said.strip()[-500:]} Nothing was changed."
             )
         return said
 

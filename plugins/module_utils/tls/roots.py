@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Roots as an operator gives them, and the proof that one of them may go. The standard library alone: every host has it.
+"""Roots as an operator gives them, and the proof that one may go. The standard library alone, which every host has.
 
 Sources: RFC 7468 for PEM; Python's ssl, whose get_ca_certs() gives what OpenSSL's X509_check_ca(3) calls a CA's.
 """
@@ -42,6 +42,16 @@ class Root(NamedTuple):
     not_after: datetime
     present: bool
 
+    def to_dict(self) -> dict[str, str]:
+        """Plain values for a module's result."""
+        return {
+            "name": self.name,
+            "state": "present" if self.present else "absent",
+            "subject": self.subject,
+            "fingerprint_sha256": self.fingerprint,
+            "not_after": self.not_after.isoformat(),
+        }
+
 
 def certificates(pem: bytes, title: str) -> dict[str, bytes]:
     """The certificates of a file by their fingerprints, in their order, each in PEM of its own.
@@ -59,7 +69,7 @@ def certificates(pem: bytes, title: str) -> dict[str, bytes]:
 
 
 def read_roots(given: Sequence[Mapping[str, Any]], now: datetime) -> list[Root]:
-    """Roots from options with `name`, `content` and `state`. Raises TlsError for what is none, ended, or there twice."""
+    """Roots from options with `name`, `content` and `state`. Raises TlsError for what is none or is there twice."""
     roots = [_root(one["name"], one["content"], one["state"] == "present", now) for one in given]
     for number, one in enumerate(roots):
         for other in roots[:number]:
@@ -106,7 +116,7 @@ def _root(name: str, content: str, present: bool, now: datetime) -> Root:
         )
     if present and begins > now:
         raise TlsError(
-            f"The root {name} begins only on {begins:%Y-%m-%d %H:%M} UTC: look at the clocks of this host and of the CA."
+            f"The root {name} begins only on {begins:%Y-%m-%d %H:%M} UTC: look at the clocks of this host and the CA."
         )
     return Root(name, alone, fingerprint, subject, ends, present)
 
@@ -140,8 +150,8 @@ def check_census(leaving: Iterable[Root], census: Sequence[Mapping[str, Any]], m
             ) from error
         if age > max_age:
             raise TlsError(
-                f"The census looked at {name} on {looked:%Y-%m-%d %H:%M} UTC, {age:.0f} s away from the time of this host "
-                f"and further than the {max_age:.0f} s of census_max_age. {again}"
+                f"The census looked at {name} on {looked:%Y-%m-%d %H:%M} UTC, {age:.0f} s away from the time of this "
+                f"host and further than the {max_age:.0f} s of census_max_age. {again}"
             )
         if leads_to is None:
             raise TlsError(

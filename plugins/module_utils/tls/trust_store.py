@@ -10,19 +10,16 @@ Sources: update-ca-certificates(8) of Debian and of SUSE, update-ca-trust(8) of 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Optional
 
-from ..files import StoreError, explain, new_file, read_regular
 from .errors import TlsError
 from .keystore import Keystore, Run
 from .roots import Root, certificates
+from .store_files import BundleFile, Change, Content, owned, put, read
 
 HEADER = b"# Written by custodes.security_dr.trust_store, which replaces it whole.\n"
-LONGEST = 64 * 1024 * 1024
-"""Bytes of a bundle or a keystore."""
 
 
 class System(NamedTuple):
@@ -56,40 +53,6 @@ SYSTEMS = (
     ),
 )
 """Of RHEL, SUSE and Debian, in the order in which they are looked for."""
-
-
-class Content(NamedTuple):
-    """What a file is. Attributes: data; mode, its permissions; uid and gid, whose it is."""
-
-    data: bytes
-    mode: int
-    uid: int
-    gid: int
-
-
-class Change(NamedTuple):
-    """One file. Attributes: path; before and after, None where there is none."""
-
-    path: str
-    before: Optional[Content]
-    after: Optional[Content]
-
-
-class BundleFile(NamedTuple):
-    """A file of the roots.
-
-    Attributes:
-        path: where.
-        system: whether the system's are in it as well.
-        mode: its permissions.
-        uid, gid: whose it is; None leaves that as it is.
-    """
-
-    path: str
-    system: bool = False
-    mode: int = 0o644
-    uid: Optional[int] = None
-    gid: Optional[int] = None
 
 
 class Plan(NamedTuple):
@@ -163,8 +126,8 @@ class TrustStore:
         if anchors and system is None:
             folders = ", ".join(one.anchors for one in SYSTEMS)
             raise TlsError(
-                f"There is no trust store of a system here, none of {folders}: install ca-certificates, or set 'system' "
-                "to false."
+                f"There is no trust store of a system here, none of {folders}: install ca-certificates, or set "
+                "'system' to false."
             )
         self._named = {one.fingerprint for one in roots}
 
@@ -187,15 +150,15 @@ class TrustStore:
         """Does it, and reads back what the system's trust store then holds; else all is as it was."""
         # Keystores first: keytool works on copies, and refuses before anything is changed.
         changes = [*plan.bundles, *(self._keystore_change(one) for one, _now, _then in plan.keystores)]
-        made = self._anchors and _read(self._anchors.bundle)
+        made = self._anchors and read(self._anchors.bundle)
         try:
             for one in plan.anchors:
-                _put(one.path, one.after)
+                put(one.path, one.after)
             if plan.update:
                 self._update([one.name for one in self._roots if not one.present])
                 self._read_back()
             for one in changes:
-                _put(one.path, one.after)
+                put(one.path, one.after)
         except TlsError as error:
             raise TlsError(f"{error} {self._undo(plan, changes, made)}") from error
 
@@ -209,11 +172,11 @@ class TrustStore:
         held, changes = self._held(), []
         for one in self._roots:
             path = os.path.join(self._anchors.anchors, f"{one.name}.crt")
-            before = _read(path)
+            before = read(path)
             there = certificates(before.data, path) if before else {}
             _refuse_unnamed(path, there, {one.fingerprint})
             trusted.update(there)
-            after = _owned(one.pem, before) if one.present else None
+            after = owned(one.pem, before) if one.present else None
             changes.append(Change(path, before, after))
         trusted.update(held)
         changes = [one for one in changes if one.before != one.after]
@@ -226,7 +189,7 @@ class TrustStore:
 
     def _plan_bundle(self, file: BundleFile, trusted: set[str]) -> Change:
         path = os.path.realpath(file.path)
-        before = _read(path)
+        before = read(path)
         there = certificates(before.data, path) if before else {}
         system: Mapping[str, bytes] = {}
         if file.system:
@@ -242,9 +205,11 @@ class TrustStore:
         data = self.bundle() + b"".join(system.values())
         if not data:
             return Change(path, before, None)
-        owned = _owned(HEADER + data, before)
-        uid, gid = (mine if given is None else given for given, mine in ((file.uid, owned.uid), (file.gid, owned.gid)))
-        return Change(path, before, Content(owned.data, file.mode, uid, gid))
+        content = owned(HEADER + data, before)
+        uid, gid = (
+            mine if given is None else given for given, mine in ((file.uid, content.uid), (file.gid, content.gid))
+        )
+        return Change(path, before, Content(content.data, file.mode, uid, gid))
 
     def _plan_keystore(self, keystore: Keystore, trusted: set[str]) -> tuple[dict[str, str], dict[str, str]]:
         entries = keystore.entries()
@@ -257,12 +222,12 @@ class TrustStore:
         return now, {one.name: one.fingerprint for one in self._roots if one.present}
 
     def _keystore_change(self, keystore: Keystore) -> Change:
-        before = _read(keystore.path)
-        return Change(keystore.path, before, _owned(keystore.changed(self._roots), before))
+        before = read(keystore.path)
+        return Change(keystore.path, before, owned(keystore.changed(self._roots), before))
 
     def _held(self) -> dict[str, bytes]:
         """What the system trusts, by fingerprint."""
-        now = self._system and _read(self._system.bundle)
+        now = self._system and read(self._system.bundle)
         return certificates(now.data, self._system.bundle) if now and self._system else {}
 
     def _update(self, gone: Iterable[str]) -> None:
@@ -307,7 +272,7 @@ class TrustStore:
         """Puts everything back; tells what came of it."""
         try:
             for one in [*plan.anchors, *changes]:
-                _put(one.path, one.before)
+                put(one.path, one.before)
             if self._anchors is None or not plan.update:
                 return "All is as it was before."
             created = [os.path.basename(one.path)[: -len(".crt")] for one in plan.anchors if one.before is None]
@@ -316,8 +281,8 @@ class TrustStore:
                 self._update(created)
             except TlsError as error:
                 broken = f" The same once more on the way back: {error} Mend it."
-            if made != _read(self._anchors.bundle):
-                _put(self._anchors.bundle, made)
+            if made != read(self._anchors.bundle):
+                put(self._anchors.bundle, made)
         except TlsError as error:
             return f"Nor could all be put back: {error} Look at it by hand."
         return f"All is as it was before.{broken}"
@@ -327,8 +292,8 @@ def _refuse_unnamed(title: str, there: Iterable[str], named: set[str]) -> None:
     unknown = [one for one in there if one not in named]
     if unknown:
         raise TlsError(
-            f"{title} has a certificate that would be dropped and was not named, with the fingerprint {unknown[0]}. Give "
-            "it as a root with a name of its own, present or absent, so that nobody loses it unaware."
+            f"{title} has a certificate that would be dropped and was not named, with the fingerprint {unknown[0]}. "
+            "Give it as a root with a name of its own, present or absent, so that nobody loses it unaware."
         )
 
 
@@ -346,40 +311,6 @@ def _files(folder: str) -> list[str]:
 
 def _fingerprints(path: str) -> Iterable[str]:
     with suppress(TlsError):
-        found = _read(path)
+        found = read(path)
         return certificates(found.data, path) if found else ()
     return ()
-
-
-def _owned(data: bytes, before: Optional[Content]) -> Content:
-    """That of a file that was there stays; another is for everybody to read."""
-    if before:
-        return before._replace(data=data)
-    return Content(data, 0o644, os.geteuid(), os.getegid())
-
-
-def _read(path: str) -> Optional[Content]:
-    try:
-        found = os.stat(path)
-        data = read_regular(path, LONGEST)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise TlsError(f"Cannot read {path}: {explain(error)}.") from error
-    return Content(data, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
-
-
-def _put(path: str, content: Optional[Content]) -> None:
-    try:
-        if content is None:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            return
-        with new_file(path) as file:
-            file.write(content.data)
-            os.fchown(file.fileno(), content.uid, content.gid)
-            os.fchmod(file.fileno(), content.mode)
-    except StoreError as error:
-        raise TlsError(str(error)) from error
-    except OSError as error:
-        raise TlsError(f"Cannot write {path}: {explain(error)}.") from error
