@@ -14,8 +14,7 @@ description:
   - Puts root certificates into the trust store of Debian, Ubuntu, RHEL, Fedora and SUSE, into keystores of Java and
     into files of applications, and reads back whether they are there. Where that fails, all is as it was before.
   - A root is removed only with a census that says that no certificate leads to it any longer.
-  - Nothing is dropped unless it was named. A file that holds another certificate than O(roots) is refused.
-  - What is no root of a CA, has ended, or is two certificates in one is refused.
+  - Refuses what is no root of a CA, has ended, or is two certificates in one, and to drop what was not named.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
@@ -36,7 +35,7 @@ options:
     suboptions:
       name:
         description:
-          - Of its file and its alias, letters, digits, C(.), C(_) and C(-). A new root takes a new name.
+          - Letters, digits, C(.), C(_), C(-), of its file and alias. A new root takes a new name.
         type: str
         required: true
       content:
@@ -109,8 +108,7 @@ options:
         default: "0644"
   elsewhere:
     description:
-      - PEM that is trusted somewhere else by what you will make of RV(bundle), such as a ConfigMap's. It is held to the
-        same rules.
+      - PEM that RV(bundle) will replace somewhere else, such as in a ConfigMap. It is held to the same rules.
     type: str
     default: ""
   census:
@@ -205,13 +203,7 @@ def main() -> None:
         {
             "roots": {"type": "list", "elements": "dict", "options": root, "required": True},
             "system": {"type": "bool", "default": True},
-            "java_keystores": {
-                "type": "list",
-                "elements": "dict",
-                "options": _KEYSTORE,
-                "default": [],
-                "no_log": False,
-            },
+            "java_keystores": {"type": "list", "elements": "dict", "options": _KEYSTORE, "default": []},
             "keytool": {"type": "str", "default": "keytool"},
             "bundles": {"type": "list", "elements": "dict", "options": _FILE, "default": []},
             "elsewhere": {"type": "str", "default": ""},

@@ -233,15 +233,16 @@ class TrustStore:
     def _update(self, gone: Iterable[str]) -> None:
         if self._anchors is None:
             return
-        self._call(self._anchors.update)
+        # Debian's leaves them when nothing was added as well. OpenSSL numbers the links of roots of one subject and
+        # stops at the first that leads nowhere: a rebuilt CA's new root would not be found behind the old one's.
         stale = [self._link(name) for name in gone if os.path.islink(self._link(name))]
-        if stale:
-            # Debian's leaves them when nothing was added as well. OpenSSL numbers the links of roots of one subject and
-            # stops at the first that leads nowhere: a rebuilt CA's new root would not be found behind the old one's.
-            for link in stale:
-                with suppress(FileNotFoundError):
-                    os.unlink(link)
-            self._call(("openssl", "rehash", self._anchors.links))
+        for link in stale:
+            put(link, None)
+        try:
+            self._call(self._anchors.update)
+        finally:
+            if stale:
+                self._call(("openssl", "rehash", self._anchors.links))
 
     def _link(self, name: str) -> str:
         return os.path.join(self._anchors.links, f"{name}.pem") if self._anchors and self._anchors.links else ""
