@@ -154,9 +154,10 @@ class TrustStore:
         try:
             for one in plan.anchors:
                 put(one.path, one.after)
-            if plan.update:
-                self._update([one.name for one in self._roots if not one.present])
+            if plan.update and self._anchors:
+                self._call(self._anchors.update)
                 self._read_back()
+                self._forget_links(one.name for one in self._roots if not one.present)
             for one in changes:
                 put(one.path, one.after)
         except TlsError as error:
@@ -230,19 +231,14 @@ class TrustStore:
         now = self._system and read(self._system.bundle)
         return certificates(now.data, self._system.bundle) if now and self._system else {}
 
-    def _update(self, gone: Iterable[str]) -> None:
-        if self._anchors is None:
-            return
-        # Debian's leaves them when nothing was added as well. OpenSSL numbers the links of roots of one subject and
+    def _forget_links(self, names: Iterable[str]) -> None:
+        # Debian's update leaves them when nothing was added as well. OpenSSL numbers the links of roots of one subject and
         # stops at the first that leads nowhere: a rebuilt CA's new root would not be found behind the old one's.
-        stale = [self._link(name) for name in gone if os.path.islink(self._link(name))]
-        for link in stale:
-            put(link, None)
-        try:
-            self._call(self._anchors.update)
-        finally:
-            if stale:
-                self._call(("openssl", "rehash", self._anchors.links))
+        stale = [self._link(name) for name in names if os.path.islink(self._link(name))]
+        if stale and self._anchors:
+            for link in stale:
+                put(link, None)
+            self._call(("openssl", "rehash", self._anchors.links))
 
     def _link(self, name: str) -> str:
         return os.path.join(self._anchors.links, f"{name}.pem") if self._anchors and self._anchors.links else ""
@@ -279,9 +275,10 @@ class TrustStore:
             created = [os.path.basename(one.path)[: -len(".crt")] for one in plan.anchors if one.before is None]
             broken = ""
             try:
-                self._update(created)
+                self._call(self._anchors.update)
             except TlsError as error:
                 broken = f" The same once more on the way back: {error} Mend it."
+            self._forget_links(created)
             if made != read(self._anchors.bundle):
                 put(self._anchors.bundle, made)
         except TlsError as error:
