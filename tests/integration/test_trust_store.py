@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian's real update-ca-certificates, openssl and keytool, in folders of their own: who verifies, and who does not."""
+"""Debian's real update-ca-certificates, openssl and keytool, in folders of their own: who verifies, who does not."""
 
 from __future__ import annotations
 
@@ -202,11 +202,8 @@ def test_a_keystore_of_java(tmp_path: Path, pki: Callable[[str], Authority], kin
     assert not apply(("Old", old, "present"), ("new", new, "present"))
     assert apply(("Old", old, "absent"))
     told = Keystore(str(path), str(password), run).entries()
-    fingerprints = {
-        name: next(iter(certificates(one.ca_file.read_bytes(), name)))
-        for name, one in (("theirs", theirs), ("new", new))
-    }
-    assert told == fingerprints
+    kept = {"theirs": theirs, "new": new}
+    assert told == {name: next(iter(certificates(one.ca_file.read_bytes(), name))) for name, one in kept.items()}
     before = path.read_bytes()
     password.write_text("another\n")
     with pytest.raises(TlsError, match="password was incorrect"):
