@@ -233,8 +233,8 @@ class TrustStore:
 
     def _forget_links(self, names: Iterable[str]) -> None:
         # Debian's update leaves them when nothing was added as well. OpenSSL numbers the links of roots of one subject,
-        # and stops at the first that leads nowhere but in the latest patch releases (crypto/x509/by_dir.c): a rebuilt CA's
-        # new root would not be found behind the old one's.
+        # and all but its latest patch releases stop at the first that leads nowhere (crypto/x509/by_dir.c): they would
+        # not find a rebuilt CA's new root behind the old one's.
         stale = [self._link(name) for name in names if os.path.islink(self._link(name))]
         if stale and self._anchors:
             for link in stale:
