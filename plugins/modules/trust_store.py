@@ -184,6 +184,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.tls.store_fil
 ROOT = "/"
 
 _STATE: dict[str, Any] = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+_LIST: dict[str, Any] = {"type": "list", "elements": "dict", "default": []}
 _TEXT: dict[str, Any] = {"type": "str", "required": True}
 _PATH: dict[str, Any] = {"type": "path", "required": True}
 _FILE: dict[str, Any] = {
@@ -203,11 +204,11 @@ def main() -> None:
         {
             "roots": {"type": "list", "elements": "dict", "options": root, "required": True},
             "system": {"type": "bool", "default": True},
-            "java_keystores": {"type": "list", "elements": "dict", "options": _KEYSTORE, "default": []},
-            "keytool": {"type": "str", "default": "keytool"},
-            "bundles": {"type": "list", "elements": "dict", "options": _FILE, "default": []},
+            "java_keystores": {**_LIST, "options": _KEYSTORE, "no_log": False},
+            "keytool": {"type": "str", "default": "keytool", "no_log": False},
+            "bundles": {**_LIST, "options": _FILE},
             "elsewhere": {"type": "str", "default": ""},
-            "census": {"type": "list", "elements": "dict", "default": []},
+            "census": _LIST,
             "census_max_age": {"type": "float", "default": 3600.0},
         },
         vault=False,

@@ -51,9 +51,11 @@ class Debian:
         conf = folder / "ca-certificates.conf"
         conf.write_text("theirs.crt\n")
         self.links = folder / "etc"
-        command = (str(UPDATE), "--certsconf", str(conf), "--certsdir", str(folder / "share"))
-        command += ("--localcertsdir", str(folder / "local"), "--etccertsdir", str(self.links))
-        command += ("--hooksdir", str(folder / "hooks"))
+        command = (
+            *(str(UPDATE), "--certsconf", str(conf), "--certsdir", str(folder / "share")),
+            *("--localcertsdir", str(folder / "local"), "--etccertsdir", str(self.links)),
+            *("--hooksdir", str(folder / "hooks")),
+        )
         self.bundle = self.links / "ca-certificates.crt"
         self.system = System(str(folder / "local"), str(self.bundle), command, str(self.links))
         assert run(command)[0] == 0

@@ -93,7 +93,7 @@ def _root(name: str, content: str, present: bool, now: datetime) -> Root:
         raise TlsError(
             f"The content of {name} has to be one certificate in PEM, and has {count}: give each its own name."
         )
-    ((fingerprint, alone),) = found.items()
+    fingerprint, alone = next(iter(found.items()))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cadata=ssl.PEM_cert_to_DER_cert(alone.decode()))

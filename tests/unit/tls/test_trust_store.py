@@ -39,8 +39,7 @@ def one(name: str, made: Made, state: str = "present") -> Options:
 
 
 def fingerprint(made: Made) -> str:
-    (found,) = certificates(made.pem, "it")
-    return found
+    return next(iter(certificates(made.pem, "it")))
 
 
 class Host:
