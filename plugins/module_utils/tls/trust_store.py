@@ -176,7 +176,6 @@ class TrustStore:
             before = read(path)
             there = certificates(before.data, path) if before else {}
             _refuse_unnamed(path, there, {one.fingerprint})
-            trusted.update(there)
             after = owned(one.pem, before) if one.present else None
             changes.append(Change(path, before, after))
         trusted.update(held)

@@ -455,6 +455,12 @@ class TestKeystores:
         assert Path(keystore.path).stat().st_mode & 0o777 == 0o640
         assert sorted(file.name for file in Path(keystore.path).parent.iterdir()) == ["password", "trust.p12"]
 
+    def test_what_else_is_in_it_stays(self, keystore: Keystore) -> None:
+        Path(keystore.path).write_text(f"Alias name: theirs\n\n{DISTRIBUTION.pem.decode()}\n")
+        self.apply(keystore, one("old", OLD))
+        self.apply(keystore, one("old", OLD, "absent"))
+        assert keystore.entries() == {"theirs": fingerprint(DISTRIBUTION)}
+
     def test_another_certificate_of_that_alias_stays(self, keystore: Keystore) -> None:
         self.apply(keystore, one("root", OLD))
         with pytest.raises(TlsError, match=r"Alias root of .* dropped and was not named"):
