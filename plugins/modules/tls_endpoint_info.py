@@ -113,6 +113,7 @@ certificates:
       serial: 4f1c
       fingerprint_sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
       anchor: null
+      looked_at: "2026-11-27T09:00:00+00:00"
 problems:
   description: The sentences of those that are not good, with their names.
   returned: always
@@ -121,6 +122,7 @@ problems:
   sample: ["vault.example.com:8200: The certificate has ended on 2026-11-26 04:00 UTC. Renew it."]
 """
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +172,13 @@ def _look(module: SecurityDrModule) -> dict[str, Any]:
         bundle = Bundle(Path(options["ca_cert"]).read_bytes(), options["ca_cert"])
     except OSError as error:
         raise TlsError(f"Cannot read ca_cert, {options['ca_cert']}: {error.strerror}.") from error
+    looked_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     asked = [tls.Endpoint(**one) for one in options["endpoints"]]
     seen = tls.look(asked, options["files"], bundle, options["timeout"], options["parallel"])
     certificates = [one.to_dict(options["min_days"]) for one in seen]
     problems = [f"{one['name']}: {one['why']}" for one in certificates if not one["good"]]
+    for one in certificates:
+        one["looked_at"] = looked_at
     if problems and options["required"]:
         module.fail_json(
             msg=f"{len(problems)} of {len(certificates)} certificates are not good. {' '.join(problems)}",

@@ -31,7 +31,7 @@ from .fluent_bit import WHERE_FROM, fluent_bit_binary, portable_fluent_bit
 from .hosts import Hosts, debs, sweep, wheels
 from .lab import Lab
 from .loki import loki_config
-from .pki import write_private
+from .pki import Authority, write_private
 from .processes import LabError, tail, wait_for
 
 _BUILD = Path(__file__).resolve().parents[2] / "build"
@@ -145,6 +145,19 @@ def _monitoring(hosts: Hosts, lab: Lab, folder: Path) -> Inventory:
     }
 
 
+def _trust_store(hosts: Hosts, _lab: Lab, folder: Path) -> Inventory:
+    """The hosts as the group `apps`, each with a certificate of an old and of a new root."""
+    roots = {name: Authority(folder / name, f"{name} root") for name in ("old", "new", "next")}
+    members = {}
+    for host in hosts.hosts:
+        members[host.name] = hosts.connection(host)
+        for name in ("old", "new"):
+            cert_file, key_file = roots[name].issue(host.name, [host.name, host.address])
+            members[host.name] |= {f"lab_{name}_cert_file": str(cert_file), f"lab_{name}_key_file": str(key_file)}
+    known = {"lab_folder": str(folder), "lab_roots": {name: str(one.ca_file) for name, one in roots.items()}}
+    return {"all": {"vars": known}, "apps": {"hosts": members}}
+
+
 def _no_fluent_bit() -> str:
     return "" if fluent_bit_binary() else f"there is no Fluent Bit. {WHERE_FROM}"
 
@@ -157,6 +170,7 @@ SCENARIOS = {
         lambda _folder: {debs("prometheus", "prometheus-alertmanager"): "/srv/debs"},
         _monitoring,
     ),
+    "trust_store": Scenario(("app-1", "app-2"), lambda _folder: {}, _trust_store),
     "log_pipeline": Scenario(
         ("app-1", "app-2", "loki-1", "loki-2"),
         lambda folder: {portable_fluent_bit(folder / "fluent-bit"): "/srv/fluent-bit", loki_binary(): "/srv/loki"},
