@@ -128,15 +128,9 @@ from typing import Any
 
 from ansible.module_utils.basic import missing_required_lib
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.tls import endpoints as tls
+from ansible_collections.custodes.security_dr.plugins.module_utils.tls.chain import IMPORT_ERROR, Bundle
 from ansible_collections.custodes.security_dr.plugins.module_utils.tls.errors import TlsError
-
-try:
-    from ansible_collections.custodes.security_dr.plugins.module_utils.tls import endpoints as tls
-    from ansible_collections.custodes.security_dr.plugins.module_utils.tls.chain import Bundle
-except ImportError as error:
-    IMPORT_ERROR: str | None = str(error)
-else:
-    IMPORT_ERROR = None
 
 _ENDPOINT: dict[str, Any] = {
     "host": {"type": "str", "required": True},
@@ -160,7 +154,7 @@ def main() -> None:
         vault=False,
     )
     if IMPORT_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("cryptography and pyOpenSSL"), exception=IMPORT_ERROR)
+        module.fail_json(msg=missing_required_lib("cryptography and pyOpenSSL"), exception=str(IMPORT_ERROR))
     module.run(lambda: _look(module))
 
 

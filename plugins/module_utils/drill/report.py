@@ -12,9 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from . import charts
 from .charts import duration
 from .told import seconds
@@ -44,6 +41,10 @@ def html(records: Records, problems: Sequence[str], today: str) -> str:
         problems: what is wrong with their chain.
         today: a day as 2026-11-27, by which a finding is overdue.
     """
+    # Ansible's own, on the controller: a host, to which this may be sent along, need not have them.
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
+    from markupsafe import Markup  # noqa: PLC0415
+
     drills = [record for _name, record in records if record["mode"] == "drill"]
     drill = drills[-1] if drills else None
     # Every value is escaped but the drawings, which escape theirs.

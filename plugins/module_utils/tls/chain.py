@@ -16,11 +16,16 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Optional
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from OpenSSL import crypto
-
 from .errors import TlsError
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from OpenSSL import crypto
+except ImportError as error:
+    IMPORT_ERROR: Optional[ImportError] = error
+else:
+    IMPORT_ERROR = None
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 

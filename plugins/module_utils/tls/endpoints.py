@@ -11,14 +11,17 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from cryptography import x509
-from OpenSSL import SSL
-
 from .chain import Bundle, Verdict, judge, parse
 from .errors import TlsError
+
+# Whoever calls looks at IMPORT_ERROR of .chain.
+with suppress(ImportError):
+    from cryptography import x509
+    from OpenSSL import SSL
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Seen:
         return {**told, "name": self.title, "good": not why, "why": why}
 
 
-Fetch = Callable[[Endpoint, float], Sequence[x509.Certificate]]
+Fetch = Callable[[Endpoint, float], Sequence[Any]]
+"""Gives the certificates that an endpoint presents, within so many seconds."""
 
 
 def fetch(endpoint: Endpoint, timeout: float) -> list[x509.Certificate]:
