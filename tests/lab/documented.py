@@ -33,19 +33,15 @@ COLLECTION = "custodes.security_dr."
 # Blocks whose lines are all commands; in `console` only those after a prompt are, the rest is what comes back.
 _COMMANDS, _CONSOLE = ("", "bash", "sh"), "console"
 _PROMPT = re.compile(r"^\s*[$#] (?=\S)")
-_INLINE = re.compile(r"`([^`\n]+)`")
+_INLINE = re.compile(r"`([^`]+)`")
 _SEPARATORS = {"|", "||", "&&", ";", "&"}
 _VARIABLE = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
 
 # Programs that nobody is asked about, and why not.
 UNCHECKED = {
-    **dict.fromkeys(("cat", "cp", "df", "grep", "ls", "mv", "tail", "python3"), "on every host, and known to all"),
-    **dict.fromkeys(("export", "cd"), "the shell's own"),
-    **dict.fromkeys(("kubectl", "cmctl"), "what they take depends on what the cluster has"),
-    "spire-server": "in no package registry",
-    "fluent-bit": "in no package registry; the role's own tests run it where it is there",
-    "jq": "only where somebody wants to verify a record without this collection",
-    "ssh-keygen": "it has no --help; the tests of the module drill_signature run it",
+    **dict.fromkeys(("grep", "tail", "python3"), "on every host, and known to all"),
+    "export": "the shell's own",
+    "kubectl": "what it takes depends on what the cluster has",
     "make": "the Makefile's targets are this project's own tests",
     "pip": "it installs this project's requirements",
     "ansible-galaxy": "the artefact's own test runs it",
@@ -78,35 +74,41 @@ def pages() -> list[Path]:
 def commands(text: str, page: str = "") -> list[Command]:
     """The command lines of a page: those of its blocks, and those between backquotes that begin with a known program."""
     found = []
+    prose = []
     lines = iter(enumerate(text.splitlines(), 1))
     block: str | None = None
     for number, line in lines:
         fence = line.strip().removeprefix("```") if line.strip().startswith("```") else None
+        prose.append(line if block is None and fence is None else "")
         if fence is not None:
             block = fence if block is None else None
-        elif block is None:
-            found += [Command(page, number, code) for code in _INLINE.findall(line) if _is_command(code)]
         elif block in _COMMANDS or (block == _CONSOLE and _PROMPT.match(line)):
             typed = line if block in _COMMANDS else _PROMPT.sub("", line)
             while typed.endswith("\\"):
                 typed = typed[:-1] + next(lines, (0, ""))[1].strip()
+                prose.append("")
             if _words(typed):
                 found.append(Command(page, number, typed.strip()))
+    told = "\n".join(prose)
+    for inline in _INLINE.finditer(told):
+        code = " ".join(inline[1].split())
+        if _is_command(code):
+            found.append(Command(page, told.count("\n", 0, inline.start()) + 1, code))
     return found
 
 
 def _is_command(code: str) -> bool:
     first, _space, rest = code.partition(" ")
-    return bool(rest) and first in {*_CHECKS, *UNCHECKED} - {"make"}
+    # `custodes detect` in a sentence names the command; `pip …` and `make …` may be words.
+    return bool(rest) and first in _CHECKS and not re.fullmatch(r"custodes \w+", code)
 
 
 def _words(text: str) -> list[str]:
-    lexer = shlex.shlex(text.replace("…", "..."), posix=True, punctuation_chars="|&;<>")
+    # A comment goes first: its apostrophes quote nothing.
+    lexer = shlex.shlex(re.sub(r"(?:^|\s+)#\s.*", "", text), posix=True, punctuation_chars="|&;<>")
     lexer.commenters = ""
-    # A comment begins with a space and a sharp; an anchor in a URL does not.
     lexer.whitespace_split = True
-    words = list(lexer)
-    return words[: words.index("#")] if "#" in words else words
+    return list(lexer)
 
 
 def _parts(text: str) -> Iterator[list[str]]:
@@ -122,6 +124,11 @@ def _parts(text: str) -> Iterator[list[str]]:
             next(words, None)
         elif part or (word != "sudo" and not re.fullmatch(r"[A-Z_]+=.*", word)):
             part.append(word)
+
+
+def programs(text: str) -> list[str]:
+    """The programs that a command line starts."""
+    return [name for name, *_arguments in _parts(text)]
 
 
 def problems(text: str) -> list[str]:
@@ -221,7 +228,8 @@ def _adhoc(arguments: Sequence[str]) -> Iterator[str]:
     """`ansible HOSTS -m MODULE -a OPTIONS`: the module, and each of its options, by ansible-doc."""
     for module in _values(arguments, "-m", "--module-name"):
         code, output = _said(_ansible("ansible-doc"), "--json", module)
-        documented = json.loads(output[output.find("{") :] or "{}") if code == 0 else {}
+        start = output.find("{")
+        documented = json.JSONDecoder().raw_decode(output, start)[0] if code == 0 and start >= 0 else {}
         if module not in documented:
             yield f"no module {module}: {output.strip()}"
             continue
@@ -236,8 +244,8 @@ def _adhoc(arguments: Sequence[str]) -> Iterator[str]:
 def _doc(arguments: Sequence[str]) -> Iterator[str]:
     code, output = _said(_ansible("ansible-doc"), *arguments)
     # It ends with 0 also when it has found nothing.
-    if code or "[WARNING]" in output:
-        yield output.strip()
+    if code or "[WARNING]" in output or arguments[-1] not in output:
+        yield f"nothing on {arguments[-1]}: {output.strip()}"
 
 
 def _agent(arguments: Sequence[str]) -> Iterator[str]:
