@@ -39,7 +39,7 @@ _VARIABLE = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b")
 
 # Programs that nobody is asked about, and why not.
 UNCHECKED = {
-    **dict.fromkeys(("grep", "tail", "python3"), "on every host, and known to all"),
+    **dict.fromkeys(("grep", "mv", "tail", "python3"), "on every host, and known to all"),
     "export": "the shell's own",
     "kubectl": "what it takes depends on what the cluster has",
     "make": "the Makefile's targets are this project's own tests",
