@@ -142,7 +142,9 @@ def problems(text: str) -> list[str]:
         if check:
             found += [f"{name}: {problem}" for problem in check(arguments)]
         elif name not in UNCHECKED:
-            found.append(f"{name}: no test knows this program: add a check, or a reason to UNCHECKED, in lab/documented.py")
+            found.append(
+                f"{name}: no test knows this program: add a check, or a reason to UNCHECKED, in lab/documented.py"
+            )
     return found
 
 
@@ -236,9 +238,13 @@ def _adhoc(arguments: Sequence[str]) -> Iterator[str]:
         options = documented[module]["doc"].get("options", {})
         known = {name for option, about in options.items() for name in (option, *about.get("aliases", ()))}
         for value in _values(arguments, "-a", "--args"):
-            given = json.loads(value) if value.startswith("{") else [one.partition("=")[0] for one in shlex.split(value)]
+            given = (
+                json.loads(value) if value.startswith("{") else [one.partition("=")[0] for one in shlex.split(value)]
+            )
             yield from (f"{module} has no option {name}" for name in given if name not in known)
-            yield from (f"{module} needs {name}" for name, of in options.items() if of.get("required") and name not in given)
+            yield from (
+                f"{module} needs {name}" for name, of in options.items() if of.get("required") and name not in given
+            )
 
 
 def _doc(arguments: Sequence[str]) -> Iterator[str]:
