@@ -42,6 +42,7 @@ UNCHECKED = {
     **dict.fromkeys(("grep", "mv", "tail", "python3"), "on every host, and known to all"),
     "export": "the shell's own",
     "kubectl": "what it takes depends on what the cluster has",
+    ".venv/bin/pytest": "who reads this in a test's output has run it",
     "make": "the Makefile's targets are this project's own tests",
     "pip": "it installs this project's requirements",
     "ansible-galaxy": "the artefact's own test runs it",
@@ -72,7 +73,7 @@ def pages() -> list[Path]:
 
 
 def commands(text: str, page: str = "") -> list[Command]:
-    """The command lines of a page: those of its blocks, and those between backquotes that begin with a known program."""
+    """The command lines of a page: those of its blocks, and what begins with a known program between backquotes."""
     found = []
     prose = []
     lines = iter(enumerate(text.splitlines(), 1))
@@ -142,9 +143,7 @@ def problems(text: str) -> list[str]:
         if check:
             found += [f"{name}: {problem}" for problem in check(arguments)]
         elif name not in UNCHECKED:
-            found.append(
-                f"{name}: no test knows this program: add a check, or a reason to UNCHECKED, in lab/documented.py"
-            )
+            found.append(f"{name}: no test knows this program: give lab/documented.py a check, or UNCHECKED a reason")
     return found
 
 
@@ -215,10 +214,13 @@ def _values(arguments: Sequence[str], *flags: str) -> Iterator[str]:
 
 def _given(arguments: Sequence[str]) -> Iterator[str]:
     for value in _values(arguments, "-e", "--extra-vars"):
-        if value.startswith("{"):
-            yield from json.loads(value)
-        elif not value.startswith("@"):
-            yield from (one.partition("=")[0] for one in shlex.split(value))
+        if not value.startswith("@"):
+            yield from _names(value)
+
+
+def _names(value: str) -> list[str]:
+    """Of `name=value name=value`, or of a JSON object."""
+    return list(json.loads(value)) if value.startswith("{") else [one.partition("=")[0] for one in shlex.split(value)]
 
 
 def _named_tags(arguments: Sequence[str]) -> Iterator[str]:
@@ -238,13 +240,10 @@ def _adhoc(arguments: Sequence[str]) -> Iterator[str]:
         options = documented[module]["doc"].get("options", {})
         known = {name for option, about in options.items() for name in (option, *about.get("aliases", ()))}
         for value in _values(arguments, "-a", "--args"):
-            given = (
-                json.loads(value) if value.startswith("{") else [one.partition("=")[0] for one in shlex.split(value)]
-            )
-            yield from (f"{module} has no option {name}" for name in given if name not in known)
-            yield from (
-                f"{module} needs {name}" for name, of in options.items() if of.get("required") and name not in given
-            )
+            given = set(_names(value))
+            required = {name for name, about in options.items() if about.get("required")}
+            yield from (f"{module} has no option {name}" for name in given - known)
+            yield from (f"{module} needs {name}" for name in required - given)
 
 
 def _doc(arguments: Sequence[str]) -> Iterator[str]:
@@ -271,6 +270,7 @@ def _of_words(program: Callable[[], str], help_flag: str) -> Callable[[Sequence[
     def check(arguments: Sequence[str]) -> Iterator[str]:
         path = program()
         words = [one for one in arguments if not one.startswith("-")]
+        asks_for_help = help_flag in arguments
         for length in range(len(words), -1, -1):
             _code, output = _said(path, *words[:length], help_flag)
             usage = " ".join([Path(path).name, *words[:length]])
@@ -280,9 +280,10 @@ def _of_words(program: Callable[[], str], help_flag: str) -> Callable[[Sequence[
         else:
             yield f"it has no help: {output.strip()}"
             return
-        if re.search(r"<(?:sub)?command>", told[1]):
+        if re.search(r"<(?:sub)?command>", told[1]) and not (asks_for_help and length == len(words)):
             yield f"{usage} has no sub-command {words[length] if length < len(words) else 'here, and needs one'}"
-        yield from _unknown_flags(arguments, output + _said(path, help_flag)[1])
+        flags = [one for one in arguments if one != help_flag]
+        yield from _unknown_flags(flags, output + _said(path, help_flag)[1])
 
     return check
 
@@ -305,9 +306,9 @@ def _by_help(name: str, *help_words: str) -> Callable[[Sequence[str]], Iterator[
     def check(arguments: Sequence[str]) -> Iterator[str]:
         _code, told = _said(_installed(name), *help_words)
         yield from _unknown_flags(arguments, told, clustered=True)
-        if name == "systemctl" and (verb := next((one for one in arguments if not one.startswith("-")), "")):
-            if not re.search(rf"^  {re.escape(verb)}\b", told, re.MULTILINE):
-                yield f"no command {verb}"
+        verb = next((one for one in arguments if not one.startswith("-")), "")
+        if name == "systemctl" and not re.search(rf"^  {re.escape(verb)}\b", told, re.MULTILINE):
+            yield f"no command {verb}"
 
     return check
 

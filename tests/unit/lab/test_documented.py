@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How command lines are found in a page. Whether programs would take them: tests/integration/test_runbook_commands.py."""
+"""How command lines are found in a page. Whether they are taken: tests/integration/test_runbook_commands.py."""
 
 from __future__ import annotations
 
