@@ -66,9 +66,11 @@ def test_each_alert_is_tested_and_leads_to_its_runbook(file: Path) -> None:
             assert Path(page).stem == re.sub(r"(?<=.)(?=[A-Z])", "-", rule["alert"]).lower()
 
 
-def test_each_runbook_is_that_of_an_alert() -> None:
+def test_each_page_of_an_alert_is_that_of_an_alert() -> None:
     named = "".join(file.read_text() for file in RULES)
     pages = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
-    assert pages
-    for page in pages:
+    # The others are of losses, by symptom: docs/runbooks/README.md has them.
+    of_alerts = [page for page in pages if re.match(r"# [A-Z][A-Za-z]+\n", page.read_text())]
+    assert of_alerts
+    for page in of_alerts:
         assert f"/docs/runbooks/{page.name}\n" in named, page
