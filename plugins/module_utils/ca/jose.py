@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The JOSE that step-ca's JWK provisioners ask for: their encrypted key opened, and a one-time token signed with it.
+
+Only what step makes by default is spoken: PBES2-HS256+A128KW with AES-GCM, and keys on NIST curves. Sources: RFC 7515,
+RFC 7516, RFC 7518 (4.8 and 5.3), RFC 7519.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+
+from .errors import CaError
+
+_ALGORITHM = "PBES2-HS256+A128KW"
+_CONTENTS = ("A128GCM", "A192GCM", "A256GCM")
+_CURVES: dict[str, tuple[ec.EllipticCurve, str, hashes.HashAlgorithm]] = {
+    "P-256": (ec.SECP256R1(), "ES256", hashes.SHA256()),
+    "P-384": (ec.SECP384R1(), "ES384", hashes.SHA384()),
+    "P-521": (ec.SECP521R1(), "ES512", hashes.SHA512()),
+}
+MOST_ITERATIONS = 10_000_000
+"""Of PBKDF2. The server names the number, and must not keep us busy for ever; step's own is 600,000."""
+
+
+def decrypt_key(encrypted: str, password: str) -> dict[str, Any]:
+    """The private JWK in a provisioner's ``encryptedKey``.
+
+    Raises:
+        CaError: the password is wrong, or it is no JWE of the kind that step makes. The password is never quoted.
+    """
+    parts = encrypted.split(".")
+    try:
+        if len(parts) != 5:
+            raise ValueError("it has not five parts")
+        header = json.loads(decoded(parts[0]))
+        algorithm, content = header["alg"], header["enc"]
+        if algorithm != _ALGORITHM or content not in _CONTENTS:
+            raise ValueError(f"its algorithms are {algorithm} and {content}")
+        iterations = int(header["p2c"])
+        if not 1000 <= iterations <= MOST_ITERATIONS:
+            raise ValueError(f"it asks for {iterations} rounds of PBKDF2")
+        salt = algorithm.encode() + b"\0" + decoded(header["p2s"])
+        wrapping = PBKDF2HMAC(hashes.SHA256(), 16, salt, iterations).derive(password.encode())
+        key = aes_key_unwrap(wrapping, decoded(parts[1]))
+        if len(key) * 8 != int(content[1:4]):
+            raise ValueError("its key has the wrong length")
+        plain = AESGCM(key).decrypt(decoded(parts[2]), decoded(parts[3]) + decoded(parts[4]), parts[0].encode())
+        opened = json.loads(plain)
+    except (InvalidUnwrap, InvalidTag) as error:
+        raise CaError("The provisioner's key does not open with this password. Give that provisioner's own.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        reason = error.args[0] if type(error).__name__ == "ValueError" and error.args else "it is damaged"
+        raise CaError(
+            f"The provisioner's encrypted key cannot be read: {reason}. Only {_ALGORITHM} with AES-GCM is understood, "
+            "as step makes it."
+        ) from error
+    if not isinstance(opened, dict):
+        raise CaError("The provisioner's encrypted key opens, and holds no JWK.")
+    return opened
+
+
+def signed(claims: Mapping[str, Any], jwk: Mapping[str, Any]) -> str:
+    """A JWT of these claims, signed with a private JWK on a NIST curve. Raises CaError for another kind of key."""
+    curve, algorithm, digest = _CURVES.get(str(jwk.get("crv")), (None, "", None))
+    if jwk.get("kty") != "EC" or curve is None or digest is None:
+        raise CaError(
+            f"The provisioner's key is of type {jwk.get('kty')} {jwk.get('crv') or ''}: only EC keys on "
+            f"{', '.join(_CURVES)} are understood."
+        )
+    try:
+        scalar = int.from_bytes(decoded(jwk["d"]), "big")
+        private = ec.derive_private_key(scalar, curve)
+    except (ValueError, KeyError, TypeError) as error:
+        # What the error quotes may be the key.
+        raise CaError("The provisioner's private key is damaged.") from error.with_traceback(None)
+    header = {"alg": algorithm, "kid": str(jwk.get("kid", "")), "typ": "JWT"}
+    body = ".".join(encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, dict(claims)))
+    pair = decode_dss_signature(private.sign(body.encode(), ec.ECDSA(digest)))
+    size = (curve.key_size + 7) // 8
+    return f"{body}.{encoded(b''.join(number.to_bytes(size, 'big') for number in pair))}"
+
+
+def encoded(raw: bytes) -> str:
+    """Base64 as JOSE has it: URL-safe, no padding."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def decoded(text: str) -> bytes:
+    """The bytes of JOSE's base64. Raises ValueError."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
