@@ -26,6 +26,7 @@ from .errors import CaError
 
 _ALGORITHM = "PBES2-HS256+A128KW"
 _CONTENTS = ("A128GCM", "A192GCM", "A256GCM")
+_UNDERSTOOD = f"Only {_ALGORITHM} with AES-GCM is understood, as step makes it."
 _CURVES: dict[str, tuple[ec.EllipticCurve, str, hashes.HashAlgorithm]] = {
     "P-256": (ec.SECP256R1(), "ES256", hashes.SHA256()),
     "P-384": (ec.SECP384R1(), "ES384", hashes.SHA384()),
@@ -41,35 +42,29 @@ def decrypt_key(encrypted: str, password: str) -> dict[str, Any]:
     Raises:
         CaError: the password is wrong, or it is no JWE of the kind that step makes. The password is never quoted.
     """
-    parts = encrypted.split(".")
     try:
-        if len(parts) != 5:
-            raise ValueError("it has not five parts")
-        header = json.loads(decoded(parts[0]))
-        algorithm, content = header["alg"], header["enc"]
-        if algorithm != _ALGORITHM or content not in _CONTENTS:
-            raise ValueError(f"its algorithms are {algorithm} and {content}")
-        iterations = int(header["p2c"])
-        if not 1000 <= iterations <= MOST_ITERATIONS:
-            raise ValueError(f"it asks for {iterations} rounds of PBKDF2")
-        salt = algorithm.encode() + b"\0" + decoded(header["p2s"])
-        wrapping = PBKDF2HMAC(hashes.SHA256(), 16, salt, iterations).derive(password.encode())
-        key = aes_key_unwrap(wrapping, decoded(parts[1]))
-        if len(key) * 8 != int(content[1:4]):
-            raise ValueError("its key has the wrong length")
-        plain = AESGCM(key).decrypt(decoded(parts[2]), decoded(parts[3]) + decoded(parts[4]), parts[0].encode())
-        opened = json.loads(plain)
+        opened = json.loads(_plain(encrypted, password))
     except (InvalidUnwrap, InvalidTag) as error:
         raise CaError("The provisioner's key does not open with this password. Give that provisioner's own.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        reason = error.args[0] if type(error).__name__ == "ValueError" and error.args else "it is damaged"
-        raise CaError(
-            f"The provisioner's encrypted key cannot be read: {reason}. Only {_ALGORITHM} with AES-GCM is understood, "
-            "as step makes it."
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CaError(f"The provisioner's encrypted key is damaged. {_UNDERSTOOD}") from error
     if not isinstance(opened, dict):
         raise CaError("The provisioner's encrypted key opens, and holds no JWK.")
     return opened
+
+
+def _plain(encrypted: str, password: str) -> bytes:
+    protected, wrapped, nonce, text, tag = encrypted.split(".")
+    header = json.loads(decoded(protected))
+    algorithm, content, iterations = header["alg"], header["enc"], int(header["p2c"])
+    if algorithm != _ALGORITHM or content not in _CONTENTS:
+        raise CaError(f"The provisioner's encrypted key is of {algorithm} and {content}. {_UNDERSTOOD}")
+    if not 1000 <= iterations <= MOST_ITERATIONS:
+        raise CaError(f"The provisioner's encrypted key asks for {iterations} rounds of PBKDF2, which is refused.")
+    salt = algorithm.encode() + b"\0" + decoded(header["p2s"])
+    wrapping = PBKDF2HMAC(hashes.SHA256(), 16, salt, iterations).derive(password.encode())
+    key = aes_key_unwrap(wrapping, decoded(wrapped))
+    return AESGCM(key).decrypt(decoded(nonce), decoded(text) + decoded(tag), protected.encode())
 
 
 def signed(claims: Mapping[str, Any], jwk: Mapping[str, Any]) -> str:
