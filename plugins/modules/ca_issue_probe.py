@@ -11,13 +11,12 @@ module: ca_issue_probe
 short_description: Does this certificate authority issue, and from which root?
 version_added: 0.2.0
 description:
-  - Asks Vault's PKI engine (C(sign/ROLE)) or step-ca (with a one-time token of a JWK provisioner) for a certificate, and
-    tells what came. The key is made here, never sent, and forgotten.
+  - Asks Vault's PKI engine (C(sign/ROLE)) or step-ca (with a one-time token of a JWK provisioner) for a certificate,
+    and tells what came. The key is made here, never sent, and forgotten.
   - ACME, cert-manager and SPIRE clients renew by themselves. Have them do it, and look with
     M(custodes.security_dr.tls_endpoint_info).
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
-  - custodes.security_dr.ca
   - custodes.security_dr.connection
   - custodes.security_dr.auth
   - custodes.security_dr.attributes
@@ -32,7 +31,14 @@ attributes:
     support: none
     details:
       - Each run is another certificate.
+requirements:
+  - cryptography >= 42
 options:
+  pki_mount:
+    description:
+      - Where Vault's PKI engine is mounted.
+    type: str
+    default: pki
   provider:
     description:
       - Both are asked at O(url). step-ca needs no login.

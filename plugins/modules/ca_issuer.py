@@ -11,8 +11,8 @@ module: ca_issuer
 short_description: Prepare, activate or retire the root that a certificate authority signs with
 version_added: 0.2.0
 description:
-  - V(prepared) makes a new root that does not sign yet, V(active) has it sign, V(retired) takes the old one back for good.
-    Each again changes nothing.
+  - V(prepared) makes a new root that does not sign yet, V(active) has it sign, V(retired) takes the old one back for
+    good. Each again changes nothing.
   - Whether everybody trusts the new root, and whether nobody needs the old one, is not looked at here. The playbook
     C(rotate-root-ca.yml) does.
   - step-ca has no API for its roots. They are files that its C(ca.json) names.
@@ -47,7 +47,8 @@ options:
     required: true
   name:
     description:
-      - Vault's name for the issuer, or its id. SPIRE's id of the authority; not for V(prepared), where SPIRE chooses it.
+      - Vault's name for the issuer, or its id. SPIRE's id of the authority.
+      - Not for V(prepared) with SPIRE, which chooses the id itself.
     type: str
   common_name:
     description:
