@@ -76,12 +76,6 @@ options:
       - What ends sooner than in so many days counts as a problem.
     type: float
     default: 0.0
-  retired_roots:
-    description:
-      - SHA-256 fingerprints of roots that are about to go. What leads to one of them counts as a problem.
-    type: list
-    elements: str
-    default: []
   required:
     description:
       - Whether the task fails when there is a problem.
@@ -159,7 +153,6 @@ def main() -> None:
             "timeout": {"type": "float", "default": 10.0},
             "parallel": {"type": "int", "default": 64},
             "min_days": {"type": "float", "default": 0.0},
-            "retired_roots": {"type": "list", "elements": "str", "default": []},
             "required": {"type": "bool", "default": False},
         },
         vault=False,
@@ -179,7 +172,7 @@ def _look(module: SecurityDrModule) -> dict[str, Any]:
         raise TlsError(f"Cannot read ca_cert, {options['ca_cert']}: {error.strerror}.") from error
     asked = [tls.Endpoint(**one) for one in options["endpoints"]]
     seen = tls.look(asked, options["files"], bundle, options["timeout"], options["parallel"])
-    certificates = [one.to_dict(options["min_days"], options["retired_roots"]) for one in seen]
+    certificates = [one.to_dict(options["min_days"]) for one in seen]
     problems = [f"{one['name']}: {one['why']}" for one in certificates if not one["good"]]
     if problems and options["required"]:
         module.fail_json(

@@ -42,21 +42,17 @@ class Seen:
     verdict: Optional[Verdict]
     problem: str = ""
 
-    def to_dict(self, min_days: float, retired_roots: Sequence[str] = ()) -> dict[str, Any]:
+    def to_dict(self, min_days: float) -> dict[str, Any]:
         """Plain values: `name`, `good`, `why`, and all of the verdict.
 
         Args:
             min_days: what ends sooner is not good.
-            retired_roots: fingerprints; what leads to one of them is not good.
         """
         if self.verdict is None:
             return {"name": self.title, "good": False, "why": self.problem}
         told, why = self.verdict.to_dict(), self.verdict.why
         if not why and self.verdict.days_left < min_days:
             why = f"It ends in {self.verdict.days_left:g} days, before the {min_days:g} that are asked for. Renew it."
-        anchor = self.verdict.anchor
-        if anchor and anchor["fingerprint_sha256"] in {_bare(one) for one in retired_roots}:
-            why = f"{why} It still leads to the root {anchor['subject']}, which is to go: issue anew.".strip()
         return {**told, "name": self.title, "good": not why, "why": why}
 
 
@@ -127,11 +123,6 @@ def _file(path: str, bundle: Bundle) -> Seen:
     if not chain:
         return Seen(path, None, f"{path} has no certificate in PEM.")
     return Seen(path, judge(chain, bundle))
-
-
-def _bare(fingerprint: str) -> str:
-    """Without the colons and capitals of openssl."""
-    return fingerprint.replace(":", "").strip().lower()
 
 
 def _is_address(host: str) -> bool:

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ansible_collections.custodes.security_dr.plugins.module_utils.tls.chain import Bundle, fingerprint
+from ansible_collections.custodes.security_dr.plugins.module_utils.tls.chain import Bundle
 from ansible_collections.custodes.security_dr.plugins.module_utils.tls.endpoints import Endpoint, look
 from cryptography import x509
 from OpenSSL import SSL
@@ -53,15 +52,6 @@ def test_what_each_comes_to(host: str, why: str) -> None:
     told = seen.to_dict(0)
     assert told["why"] == why
     assert told["good"] is (why == "")
-
-
-@pytest.mark.parametrize("written", [str.upper, lambda one: ":".join(re.findall("..", one))])
-def test_what_leads_to_a_root_that_is_to_go(written: Callable[[str], str]) -> None:
-    (seen,) = look([Endpoint("www.example.com", 443)], [], BUNDLE, ask=answers)
-    told = seen.to_dict(0, [written(fingerprint(ROOT.certificate))])
-    assert (told["good"], told["verifies"]) == (False, True)
-    assert "is to go: issue anew" in told["why"]
-    assert seen.to_dict(0, [fingerprint(GOOD.certificate)])["good"]
 
 
 def test_the_name_that_is_asked_for_counts() -> None:
