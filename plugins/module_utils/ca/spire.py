@@ -44,7 +44,7 @@ class Spire:
     def authorities(self) -> dict[str, Mapping[str, Any]]:
         """What is in the slots active, prepared and old; those that are empty are not there. Raises CaError."""
         told = self._ask("localauthority", "x509", "show")
-        found = {}
+        found: dict[str, Mapping[str, Any]] = {}
         for slot in STATES:
             one = told.get(slot)
             if isinstance(one, dict) and one.get("authority_id"):
