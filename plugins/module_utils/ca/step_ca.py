@@ -53,6 +53,8 @@ class StepCa:
         self.url = url.rstrip("/")
         if not self.url.startswith("https://"):
             raise CaError(f"'{url}' is not the address of a step-ca. Give url as https://HOST:PORT.")
+        if session is None and REQUESTS_IMPORT_ERROR is not None:
+            raise CaError(f"step-ca is asked with the Python library requests: {REQUESTS_IMPORT_ERROR}. Install it.")
         self._verify = ca_cert or True
         self._timeout = timeout
         self._session = session or requests.Session()

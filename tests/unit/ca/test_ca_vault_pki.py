@@ -16,8 +16,10 @@ class Mount:
     def __init__(self):
         self.issuers = {"id-old": self.row("id-old", "old")}
         self.default = "id-old"
+        self.follows = False
         self.keeps = True
         self.posts = []
+        self.signs = {}
 
     @staticmethod
     def row(key, name, key_id="key"):
@@ -32,9 +34,14 @@ class Mount:
         if path == "config/issuers":
             if method == "POST" and self.keeps:
                 self.default = json["default"]
-            return {"data": {"default": self.default}}
+                self.follows = json["default_follows_latest_issuer"]
+            return {"data": {"default": self.default, "default_follows_latest_issuer": self.follows}}
+        if path.startswith("sign/"):
+            return {"data": {"certificate": f"for {json['common_name']}", "issuing_ca": "root", **self.signs}}
         if path == "root/rotate/internal":
             self.issuers["id-new"] = self.row("id-new", json["issuer_name"])
+            if self.follows:
+                self.default = "id-new"
             return {"data": {"issuer_id": "id-new"}}
         key = path.split("/")[1]
         row = next(row for row in self.issuers.values() if key in (row["issuer_id"], row["issuer_name"]))
@@ -55,6 +62,40 @@ def test_a_rotation_and_each_step_again():
     assert [pki.retire("old"), pki.retire("old")] == [True, False]
     assert [path for path, body in mount.posts] == ["root/rotate/internal", "config/issuers", "issuer/id-old/revoke"]
     assert mount.posts[1][1]["default_follows_latest_issuer"] is False
+
+
+def test_a_new_root_does_not_sign_before_it_is_told_to():
+    mount = Mount()
+    mount.follows = True
+    VaultPki(mount).prepare("new", "Root 2", "87600h")
+    assert (mount.default, mount.follows) == ("id-old", False)
+
+
+def test_a_mount_without_any_issuer_takes_the_first():
+    mount = Mount()
+    mount.issuers, mount.default, mount.follows = {}, "", True
+    VaultPki(mount).prepare("new", "Root 1", "87600h")
+    assert mount.default == "id-new"
+
+
+def test_only_looked():
+    mount = Mount()
+    mount.issuers["id-new"] = mount.row("id-new", "new")
+    pki = VaultPki(mount)
+    assert pki.prepare("third", "Root 3", "1h", dry=True) == (None, True)
+    assert pki.activate("new", dry=True)
+    mount.default = "id-new"
+    assert pki.retire("old", dry=True)
+    assert mount.posts == []
+
+
+def test_a_request_is_signed():
+    mount = Mount()
+    assert VaultPki(mount).sign("a.example.com", "CSR", "servers", "5m") == ["for a.example.com", "root"]
+    assert mount.posts == [("sign/servers", {"csr": "CSR", "common_name": "a.example.com", "ttl": "5m"})]
+    mount.signs = {"ca_chain": ["middle", "root"]}
+    assert VaultPki(mount).sign("b.example.com", "CSR", "servers") == ["for b.example.com", "middle", "root"]
+    assert "ttl" not in mount.posts[-1][1]
 
 
 def test_the_default_is_not_retired():

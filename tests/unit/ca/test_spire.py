@@ -141,7 +141,7 @@ def test_a_change_that_does_not_show_is_said(server: Server) -> None:
     [
         (
             (1, "", "Error: rpc error: code = Unavailable\n"),
-            "ended with 1: Error: rpc error.*on the SPIRE server's host",
+            "ended with 1: Error: rpc.*on the SPIRE server's host",
         ),
         ((127, "", ""), "nothing was said"),
         ((0, "pretty text", ""), "gave no JSON object"),
