@@ -11,8 +11,8 @@ module: ca_issue_probe
 short_description: Does this certificate authority issue, and from which root?
 version_added: 0.2.0
 description:
-  - Asks Vault's PKI engine (C(sign/ROLE)) or step-ca (with a one-time token of a JWK provisioner) for a certificate,
-    and tells what came. The key is made here, never sent, and forgotten.
+  - Asks Vault's PKI engine (C(issue/ROLE)) or step-ca (with a one-time token of a JWK provisioner) for a certificate,
+    and tells what came. Its key is forgotten.
   - ACME, cert-manager and SPIRE clients renew by themselves. Have them do it, and look with
     M(custodes.security_dr.tls_endpoint_info).
 author: the custodes.security_dr authors (@custodes)
@@ -175,14 +175,14 @@ def _probe(module: SecurityDrModule) -> dict[str, Any]:
 
 def _chain(module: SecurityDrModule) -> list[str]:
     options = module.params
-    name, request = options["name"], request_for(options["name"])
+    name = options["name"]
     if options["provider"] == "vault_pki":
         with module.session() as client:
-            return VaultPki(client.request, options["pki_mount"]).sign(name, request, options["role"], options["ttl"])
+            return VaultPki(client.request, options["pki_mount"]).issue(name, options["role"], options["ttl"])
     if not options["validate_certs"]:
         raise CaError("A step-ca whose certificate is not verified is not asked. Give its root as ca_cert.")
     ca = StepCa(options["url"] or "", options["ca_cert"], options["timeout"])
-    return ca.sign(name, request, options["provisioner"], options["provisioner_password"], options["ttl"])
+    return ca.sign(name, request_for(name), options["provisioner"], options["provisioner_password"], options["ttl"])
 
 
 if __name__ == "__main__":

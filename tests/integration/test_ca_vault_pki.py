@@ -67,12 +67,8 @@ def test_the_modules(lab: Lab, ansible: Ansible) -> None:
     for first in (0, 4, 8, 13):
         assert [result["changed"] for result in results[first : first + 4]] == [True, True, False, False]
     assert results[0]["issuer"] is None
-    assert [results[number]["issuer"]["state"] for number in (1, 5, 9, 14)] == [
-        "active",
-        "standby",
-        "active",
-        "retired",
-    ]
+    states = [results[number]["issuer"]["state"] for number in (1, 5, 9, 14)]
+    assert states == ["active", "standby", "active", "retired"]
     assert "Say confirm: true" in results[12]["msg"]
     assert "still the default" in results[17]["msg"]
     assert results[18]["error_type"].startswith("Vault")

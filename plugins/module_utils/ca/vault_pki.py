@@ -145,22 +145,23 @@ class VaultPki:
         self._call("POST", f"issuer/{old.id}/revoke", {})
         return True
 
-    def sign(self, name: str, request: str, role: str, ttl: str = "") -> list[str]:
-        """Has a request signed by a role, so that the key never travels.
+    def issue(self, name: str, role: str, ttl: str = "") -> list[str]:
+        """Has a role issue a certificate, whose key is forgotten: it is only looked at.
+
+        Not ``sign``, which refuses a request whose key is not of the kind that the role asks for.
 
         Args:
-            name: the DNS name that the request is for.
-            request: PEM.
+            name: the DNS name that it is for.
             role: of the mount.
             ttl: how long the certificate is good; the role's own if empty.
 
         Returns:
             The chain in PEM, the certificate first and the root last.
         """
-        body = {"csr": request, "common_name": name, **({"ttl": ttl} if ttl else {})}
-        data = self._call("POST", f"sign/{role}", body)
-        certificate = self._field(data, "certificate", f"sign/{role}")
-        above = data.get("ca_chain") or [self._field(data, "issuing_ca", f"sign/{role}")]
+        body = {"common_name": name, **({"ttl": ttl} if ttl else {})}
+        data = self._call("POST", f"issue/{role}", body)
+        certificate = self._field(data, "certificate", f"issue/{role}")
+        above = data.get("ca_chain") or [self._field(data, "issuing_ca", f"issue/{role}")]
         return [certificate, *(str(one) for one in above)]
 
     def _call(self, method: str, path: str, body: Any = None) -> Mapping[str, Any]:

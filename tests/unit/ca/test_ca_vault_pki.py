@@ -36,7 +36,7 @@ class Mount:
                 self.default = json["default"]
                 self.follows = json["default_follows_latest_issuer"]
             return {"data": {"default": self.default, "default_follows_latest_issuer": self.follows}}
-        if path.startswith("sign/"):
+        if path.startswith("issue/"):
             return {"data": {"certificate": f"for {json['common_name']}", "issuing_ca": "root", **self.signs}}
         if path == "root/rotate/internal":
             self.issuers["id-new"] = self.row("id-new", json["issuer_name"])
@@ -89,12 +89,12 @@ def test_only_looked():
     assert mount.posts == []
 
 
-def test_a_request_is_signed():
+def test_a_certificate_is_issued():
     mount = Mount()
-    assert VaultPki(mount).sign("a.example.com", "CSR", "servers", "5m") == ["for a.example.com", "root"]
-    assert mount.posts == [("sign/servers", {"csr": "CSR", "common_name": "a.example.com", "ttl": "5m"})]
-    mount.signs = {"ca_chain": ["middle", "root"]}
-    assert VaultPki(mount).sign("b.example.com", "CSR", "servers") == ["for b.example.com", "middle", "root"]
+    assert VaultPki(mount).issue("a.example.com", "servers", "5m") == ["for a.example.com", "root"]
+    assert mount.posts == [("issue/servers", {"common_name": "a.example.com", "ttl": "5m"})]
+    mount.signs = {"ca_chain": ["middle", "root"], "private_key": "secret"}
+    assert VaultPki(mount).issue("b.example.com", "servers") == ["for b.example.com", "middle", "root"]
     assert "ttl" not in mount.posts[-1][1]
 
 

@@ -88,7 +88,8 @@ def test_without_a_program(capsys: Capture) -> None:
 def test_a_step_ca_is_verified(name: str, capsys: Capture) -> None:
     probe = {"name": "a.example.com", "provisioner": "drill", "provisioner_password": "open-sesame"}
     options = probe if name == "ca_issue_probe" else {}
-    run = Runner(capsys, name, provider="step_ca", url="https://127.0.0.1:1", **options)
+    run = Runner(capsys, name, provider="step_ca", url="https://127.0.0.1:1")
+    run.options.update(options)
     assert "is not asked" in run.fails(validate_certs=False)["msg"]
     assert "Does it run" in run.fails()["msg"]
     assert "https://HOST:PORT" in run.fails(url="http://127.0.0.1:1")["msg"]
