@@ -9,12 +9,10 @@ The hosts are folders of this machine: what a trust store does on a real one is 
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +20,13 @@ import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import Connection, VaultClient
 from lab import Lab
-from lab.pki import write_private
+from lab.endpoint import TlsServer, connect
+from lab.pki import Authority, write_private
 from lab.playbook import Finished, Playbook
 
 HERE = Path(__file__).with_name("ca")
 ROTATE, RECOVER = "playbooks/rotate-root-ca.yml", "playbooks/recover-ca.yml"
 HOSTS = ("host-1", "host-2", "host-3")
-
-
-class TlsServer:
-    """Serves what its file holds, a key and a chain, read again for each connection."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def stop(self) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _address = self._listener.accept()
-                with suppress(OSError), connection:
-                    connection.settimeout(5)
-                    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                    context.load_cert_chain(self.file)
-                    with context.wrap_socket(connection, server_side=True) as secure:
-                        secure.recv(1)
 
 
 class Client(threading.Thread):
@@ -75,17 +50,6 @@ class Client(threading.Thread):
     def stop(self) -> None:
         self._stopped.set()
         self.join()
-
-
-def connect(bundle: Path, port: int) -> str:
-    """Shake hands as a client that trusts this bundle; gives the issuer's common name. Raises ssl.SSLError."""
-    context = ssl.create_default_context(cafile=str(bundle))
-    with (
-        socket.create_connection(("127.0.0.1", port), 5) as raw,
-        context.wrap_socket(raw, server_hostname="localhost") as secure,
-    ):
-        told: Any = secure.getpeercert()
-        return str(dict(pair[0] for pair in told["issuer"])["commonName"])
 
 
 class World:
@@ -273,3 +237,65 @@ def test_a_rebuilt_authority(world: World) -> None:
     assert world.issuers() == ["rebuilt"] * 3
     again = good(recover.run(), world)
     assert again.output.count("changed=0") == len(HOSTS) + 1
+
+
+def test_an_authority_that_is_no_vault(tmp_path: Path) -> None:
+    """Two roots in files; the operator's own tasks activate and renew. A host that is away stops it."""
+    old, new = Authority(tmp_path / "old", "old root"), Authority(tmp_path / "new", "new root")
+    key_and_chain(old, tmp_path / "server.pem")
+    key_and_chain(new, tmp_path / "renewed.pem")
+    (tmp_path / "roots").mkdir()
+    for name in ("roots/old.crt", "bundle.pem"):
+        (tmp_path / name).write_bytes(old.ca_file.read_bytes())
+    host = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "ansible_become": False,
+        "ca_rotation_bundle": str(tmp_path / "bundle.pem"),
+        "lab_trust": str(tmp_path),
+    }
+    away = {**host, "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps({"all": {"hosts": {"here": host, "away": away}}}))
+    copied = {"src": str(tmp_path / "renewed.pem"), "dest": str(tmp_path / "server.pem")}
+    renew = [{"name": "Renew", "ansible.builtin.copy": copied}]
+    activate = [{"name": "Sign with it", "ansible.builtin.copy": {"content": "new", "dest": f"{tmp_path}/signs"}}]
+    (tmp_path / "renew.yml").write_text(json.dumps(renew))
+    (tmp_path / "activate.yml").write_text(json.dumps(activate))
+    server = TlsServer(tmp_path / "server.pem")
+    variables = {
+        "ca_rotation_provider": "files",
+        "ca_rotation_old": "old",
+        "ca_rotation_new": "new",
+        "ca_rotation_old_file": str(old.ca_file),
+        "ca_rotation_new_file": str(new.ca_file),
+        "ca_rotation_endpoints": [{"host": "127.0.0.1", "port": server.port}],
+        "ca_rotation_trust_role": "lab_trust",
+        "ca_rotation_activate_tasks": str(tmp_path / "activate.yml"),
+        "ca_rotation_reissue_tasks": str(tmp_path / "renew.yml"),
+        "ca_rotation_directory": str(tmp_path / "rotation"),
+        "ca_rotation_wait": 4,
+    }
+    env = {"ANSIBLE_ROLES_PATH": str(HERE / "roles")}
+    rotate = Playbook(variables, tmp_path / "rotation", inventory, ROTATE, env)
+    away_too = rotate.run()
+    assert away_too.rc != 0
+    assert "UNREACHABLE" in away_too.output
+    assert not (tmp_path / "signs").exists()
+    done = rotate.run(ca_rotation_hosts="here")
+    assert done.rc == 0, done.output
+    assert (tmp_path / "signs").exists()
+    assert connect(tmp_path / "bundle.pem", server.port) == "new root"
+    # The host forgets the old root, once; the controller has nothing to change.
+    for unchanged in (1, 2):
+        done = rotate.run(ca_rotation_hosts="here", ca_rotation_retire="old")
+        assert done.rc == 0, done.output
+        assert done.output.count("changed=0") == unchanged
+    assert sorted(path.name for path in (tmp_path / "roots").iterdir()) == ["new.crt"]
+    server.stop()
+
+
+def key_and_chain(authority: Authority, file: Path) -> None:
+    """Write a certificate for loopback with its key."""
+    certificate, key = authority.issue("server")
+    write_private(file, key.read_bytes() + certificate.read_bytes())
