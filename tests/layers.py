@@ -71,6 +71,7 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "sanity": lambda: [[PYTHON, "-m", "tools.sanity"]],
     "vault": lambda: [[PYTHON, "-m", "lab.binaries", "vault"]],
     "loki": lambda: [[PYTHON, "-m", "lab.binaries", "loki"]],
+    "step-ca": lambda: [[PYTHON, "-m", "lab.binaries", "step-ca"]],
     # Two at a time: most of it waits for Vault. A file is one worker's, as its fixtures are.
     "integration": lambda: [
         [PYTHON, "-m", "pytest", "--verbose", "--numprocesses=2", "--dist=loadfile", "tests/integration"]
@@ -80,13 +81,18 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "bench": _benchmarks,
 }
 
-NEEDS = {"integration": ("vault", "loki"), "molecule": ("loki",), "molecule-vault": ("vault",), "bench": ("vault",)}
+NEEDS = {
+    "integration": ("vault", "loki", "step-ca"),
+    "molecule": ("loki",),
+    "molecule-vault": ("vault",),
+    "bench": ("vault",),
+}
 
 # Both take about as long: cold builds of Vault and Loki, then servers, mostly waiting; beside them what gives way (see
 # `POLITE`), then hosts, which wait as well. Vault on hosts beside that of the integration tests would be too much
 # for two cores. Benchmarks are no tests: `make bench` has the machine to itself.
 LANES: list[list[str]] = [
-    ["vault", "loki", "integration", "molecule-vault"],
+    ["vault", "loki", "step-ca", "integration", "molecule-vault"],
     ["unit", "lint", "sanity", "molecule"],
 ]
 POLITE = {"unit", "lint", "sanity"}

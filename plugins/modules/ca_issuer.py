@@ -56,9 +56,15 @@ options:
     type: str
   ttl:
     description:
-      - How long a root that Vault makes is good. Vault cuts it to the mount's maximum.
+      - How long a root that Vault makes is good. Vault cuts it to the mount's C(max_lease_ttl), with a warning.
     type: str
     default: 87600h
+  key_type:
+    description:
+      - The key of a root that Vault makes, RSA with 4096 bits or P-384.
+    type: str
+    choices: [rsa, ec]
+    default: rsa
   confirm:
     description:
       - Has to be true for V(retired), which cannot be taken back.
@@ -133,6 +139,7 @@ def main() -> None:
             "name": {"type": "str"},
             "common_name": {"type": "str"},
             "ttl": {"type": "str", "default": "87600h"},
+            "key_type": {"type": "str", "choices": ["rsa", "ec"], "default": "rsa"},
             "confirm": {"type": "bool", "default": False},
         },
         vault=False,
@@ -154,9 +161,12 @@ def _act(module: SecurityDrModule) -> dict[str, Any]:
     with _opened(module) as ca:
         key = name
         if state == "prepared":
-            key, changed = authority.prepare(ca, name, options["common_name"] or name, options["ttl"], dry)
+            about = (options["common_name"] or name, options["ttl"], options["key_type"])
+            key, changed = authority.prepare(ca, name, *about, dry)
         else:
             changed = ca.activate(name, dry) if state == "active" else ca.retire(name, dry)
+        for remark in getattr(ca, "warnings", []):
+            module.warn(remark)
         told = [one for one in authority.issuers(ca) if key and key in (one["id"], one["name"])]
     return {"changed": changed, "issuer": told[0] if told else None}
 

@@ -18,11 +18,16 @@ def issuers(ca: Union[VaultPki, Spire]) -> list[dict[str, Any]]:
     return of_spire(ca) if isinstance(ca, Spire) else of_vault(ca)
 
 
-def prepare(ca: Union[VaultPki, Spire], name: str, common_name: str, ttl: str, dry: bool) -> tuple[Optional[str], bool]:
-    """A root that does not sign yet: its id (None when it was only looked and is not there), and whether it is new."""
+def prepare(
+    ca: Union[VaultPki, Spire], name: str, common_name: str, ttl: str, key_type: str, dry: bool
+) -> tuple[Optional[str], bool]:
+    """A root that does not sign yet: its id (None when it was only looked and is not there), and whether it is new.
+
+    SPIRE's configuration says what it is called, how long it is good, and what key it has.
+    """
     if isinstance(ca, Spire):
         return ca.prepare(dry)
-    made, new = ca.prepare(name, common_name, ttl, dry)
+    made, new = ca.prepare(name, common_name, ttl, key_type, dry)
     return (made.id if made else None), new
 
 

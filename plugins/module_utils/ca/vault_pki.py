@@ -18,6 +18,9 @@ from typing import Any, Optional
 from ..vault.errors import VaultApiError
 from .errors import CaError
 
+ROOT_KEYS = {"rsa": 4096, "ec": 384}
+"""Kinds of key for a root, and their bits: it has to last for years."""
+
 Request = Callable[..., Any]
 """Called with method, path and ``json=``, as VaultClient.request; gives Vault's whole answer, and raises VaultError."""
 
@@ -47,6 +50,8 @@ class VaultPki:
     def __init__(self, request: Request, mount: str = "pki") -> None:
         self._request = request
         self.mount = mount.strip("/")
+        self.warnings: list[str] = []
+        """What Vault remarked when it was told to change something: such as that a life was cut to the mount's maximum."""
 
     def issuer(self, reference: str) -> Issuer:
         """Read one issuer by id, name or ``default``."""
@@ -74,7 +79,9 @@ class VaultPki:
         """The default issuer's id, empty when the mount has none."""
         return self._call("GET", "config/issuers").get("default") or ""
 
-    def prepare(self, name: str, common_name: str, ttl: str, dry: bool = False) -> tuple[Optional[Issuer], bool]:
+    def prepare(
+        self, name: str, common_name: str, ttl: str, key_type: str = "rsa", dry: bool = False
+    ) -> tuple[Optional[Issuer], bool]:
         """Generate a root named `name` beside the others, whose key never leaves Vault.
 
         Run again it finds the root by its name, so a killed rotation goes on where it stopped. The default stays what
@@ -84,6 +91,7 @@ class VaultPki:
             name: the issuer's name in the mount.
             common_name: the subject's CN.
             ttl: how long the root is good, as Vault writes durations (``87600h``).
+            key_type: one of ROOT_KEYS.
             dry: only look.
 
         Returns:
@@ -97,7 +105,8 @@ class VaultPki:
         config = self._call("GET", "config/issuers")
         if config.get("default") and config.get("default_follows_latest_issuer"):
             self._call("POST", "config/issuers", _default(config["default"]))
-        body = {"issuer_name": name, "key_name": name, "common_name": common_name, "ttl": ttl}
+        body: dict[str, Any] = {"issuer_name": name, "key_name": name, "common_name": common_name, "ttl": ttl}
+        body.update({"key_type": key_type, "key_bits": ROOT_KEYS[key_type]})
         made = self._call("POST", "root/rotate/internal", body)
         return self.issuer(self._field(made, "issuer_id", "root/rotate/internal")), True
 
@@ -167,6 +176,8 @@ class VaultPki:
     def _call(self, method: str, path: str, body: Any = None) -> Mapping[str, Any]:
         answer = self._request(method, f"{self.mount}/{path}", json=body)
         data = answer.get("data") if isinstance(answer, Mapping) else None
+        if method == "POST" and isinstance(answer, Mapping):
+            self.warnings += [str(one) for one in answer.get("warnings") or []]
         if data is None and method == "POST":
             return {}
         if not isinstance(data, Mapping):

@@ -20,6 +20,7 @@ class Mount:
         self.keeps = True
         self.posts = []
         self.signs = {}
+        self.remarks = None
 
     @staticmethod
     def row(key, name, key_id="key"):
@@ -39,10 +40,11 @@ class Mount:
         if path.startswith("issue/"):
             return {"data": {"certificate": f"for {json['common_name']}", "issuing_ca": "root", **self.signs}}
         if path == "root/rotate/internal":
+            self.key = json["key_type"], json["key_bits"]
             self.issuers["id-new"] = self.row("id-new", json["issuer_name"])
             if self.follows:
                 self.default = "id-new"
-            return {"data": {"issuer_id": "id-new"}}
+            return {"data": {"issuer_id": "id-new"}, "warnings": self.remarks}
         key = path.split("/")[1]
         row = next(row for row in self.issuers.values() if key in (row["issuer_id"], row["issuer_name"]))
         if path.endswith("/revoke"):
@@ -76,6 +78,18 @@ def test_a_mount_without_any_issuer_takes_the_first():
     mount.issuers, mount.default, mount.follows = {}, "", True
     VaultPki(mount).prepare("new", "Root 1", "87600h")
     assert mount.default == "id-new"
+
+
+def test_what_vault_remarks_is_kept_and_the_key_is_a_roots():
+    mount = Mount()
+    mount.remarks = ["TTL is longer than permitted"]
+    pki = VaultPki(mount)
+    pki.prepare("new", "Root 2", "87600h", "ec")
+    assert (pki.warnings, mount.key) == (mount.remarks, ("ec", 384))
+    mount = Mount()
+    pki = VaultPki(mount)
+    pki.prepare("new", "Root 2", "87600h")
+    assert (pki.warnings, mount.key) == ([], ("rsa", 4096))
 
 
 def test_only_looked():
