@@ -51,7 +51,7 @@ class VaultPki:
         self._request = request
         self.mount = mount.strip("/")
         self.warnings: list[str] = []
-        """What Vault remarked when it was told to change something: such as that a life was cut to the mount's maximum."""
+        """What Vault remarked when it was told to do something, such as that a life was cut to the mount's maximum."""
 
     def issuer(self, reference: str) -> Issuer:
         """Read one issuer by id, name or ``default``."""
