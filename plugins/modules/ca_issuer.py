@@ -56,7 +56,8 @@ options:
     type: str
   ttl:
     description:
-      - How long a root that Vault makes is good. Vault cuts it to the mount's C(max_lease_ttl), with a warning.
+      - How long a root that Vault makes is good, such as V(87600h) or V(3650d).
+      - Vault cuts it to the mount's C(max_lease_ttl) without a word. A root of this name that is good for less is refused.
     type: str
     default: 87600h
   key_type:
@@ -165,8 +166,6 @@ def _act(module: SecurityDrModule) -> dict[str, Any]:
             key, changed = authority.prepare(ca, name, *about, dry)
         else:
             changed = ca.activate(name, dry) if state == "active" else ca.retire(name, dry)
-        for remark in getattr(ca, "warnings", []):
-            module.warn(remark)
         told = [one for one in authority.issuers(ca) if key and key in (one["id"], one["name"])]
     return {"changed": changed, "issuer": told[0] if told else None}
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Optional, Union
 
-from .certificates import told
+from .certificates import life, told
+from .errors import CaError
 from .spire import STATES, Spire
 from .step_ca import StepCa
 from .vault_pki import VaultPki
@@ -24,11 +26,28 @@ def prepare(
     """A root that does not sign yet: its id (None when it was only looked and is not there), and whether it is new.
 
     SPIRE's configuration says what it is called, how long it is good, and what key it has.
+
+    Raises CaError when Vault has a root of this name that is good for less than `ttl`.
     """
     if isinstance(ca, Spire):
         return ca.prepare(dry)
+    asked = seconds(ttl)
     made, new = ca.prepare(name, common_name, ttl, key_type, dry)
+    if made and life(made.certificate, ca.mount) < asked:
+        raise CaError(
+            f"The root {name} of {ca.mount} is good for {life(made.certificate, ca.mount) / 86400:.0f} days, not for "
+            f"{ttl}: Vault cuts it to the mount's max_lease_ttl without a word. It does not sign. Raise the maximum "
+            f"(vault secrets tune -max-lease-ttl={ttl} {ca.mount}), and give another name or a shorter ttl."
+        )
     return (made.id if made else None), new
+
+
+def seconds(ttl: str) -> int:
+    """A duration as Vault writes it, ``87600h``, ``3650d`` or a number of seconds. Raises CaError."""
+    found = re.fullmatch(r"([0-9]{1,12})([smhd]?)", ttl.strip())
+    if not found:
+        raise CaError(f"'{ttl}' is no duration. Give ttl as a number and one of s, m, h, d, such as 87600h.")
+    return int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def of_vault(ca: VaultPki) -> list[dict[str, Any]]:

@@ -52,6 +52,12 @@ def told(pem: str, title: str) -> dict[str, Any]:
     }
 
 
+def life(pem: str, title: str) -> float:
+    """How long a certificate is good in all, in seconds. Raises CaError."""
+    one = parsed(pem, title)
+    return (one.not_valid_after_utc - one.not_valid_before_utc).total_seconds()
+
+
 def subject_key_id(pem: str, title: str) -> str:
     """Hexadecimal; empty where the certificate has none. Raises CaError."""
     try:

@@ -50,8 +50,6 @@ class VaultPki:
     def __init__(self, request: Request, mount: str = "pki") -> None:
         self._request = request
         self.mount = mount.strip("/")
-        self.warnings: list[str] = []
-        """What Vault remarked when it was told to do something, such as that a life was cut to the mount's maximum."""
 
     def issuer(self, reference: str) -> Issuer:
         """Read one issuer by id, name or ``default``."""
@@ -176,8 +174,6 @@ class VaultPki:
     def _call(self, method: str, path: str, body: Any = None) -> Mapping[str, Any]:
         answer = self._request(method, f"{self.mount}/{path}", json=body)
         data = answer.get("data") if isinstance(answer, Mapping) else None
-        if method == "POST" and isinstance(answer, Mapping):
-            self.warnings += [str(one) for one in answer.get("warnings") or []]
         if data is None and method == "POST":
             return {}
         if not isinstance(data, Mapping):

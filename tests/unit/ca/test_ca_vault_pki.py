@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.authority import prepare, seconds
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.errors import CaError
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
+from lab.pki import Authority
 
 
 class Mount:
@@ -20,7 +22,6 @@ class Mount:
         self.keeps = True
         self.posts = []
         self.signs = {}
-        self.remarks = None
 
     @staticmethod
     def row(key, name, key_id="key"):
@@ -44,7 +45,7 @@ class Mount:
             self.issuers["id-new"] = self.row("id-new", json["issuer_name"])
             if self.follows:
                 self.default = "id-new"
-            return {"data": {"issuer_id": "id-new"}, "warnings": self.remarks}
+            return {"data": {"issuer_id": "id-new"}}
         key = path.split("/")[1]
         row = next(row for row in self.issuers.values() if key in (row["issuer_id"], row["issuer_name"]))
         if path.endswith("/revoke"):
@@ -80,16 +81,37 @@ def test_a_mount_without_any_issuer_takes_the_first():
     assert mount.default == "id-new"
 
 
-def test_what_vault_remarks_is_kept_and_the_key_is_a_roots():
+def test_the_key_is_a_roots():
     mount = Mount()
-    mount.remarks = ["TTL is longer than permitted"]
-    pki = VaultPki(mount)
-    pki.prepare("new", "Root 2", "87600h", "ec")
-    assert (pki.warnings, mount.key) == (mount.remarks, ("ec", 384))
+    VaultPki(mount).prepare("new", "Root 2", "87600h", "ec")
+    assert mount.key == ("ec", 384)
     mount = Mount()
-    pki = VaultPki(mount)
-    pki.prepare("new", "Root 2", "87600h")
-    assert (pki.warnings, mount.key) == ([], ("rsa", 4096))
+    VaultPki(mount).prepare("new", "Root 2", "87600h")
+    assert mount.key == ("rsa", 4096)
+
+
+@pytest.mark.parametrize(("ttl", "refused"), [("719h", False), ("30d", False), ("61d", True), ("87600h", True)])
+def test_a_root_that_vault_cut_short_is_refused(ttl, refused, tmp_path):
+    mount = Mount()
+    # It is good for 60 days in all.
+    mount.issuers["id-old"]["certificate"] = Authority(tmp_path).ca_file.read_text()
+    if not refused:
+        assert prepare(VaultPki(mount), "old", "Root 1", ttl, "rsa", False) == ("id-old", False)
+        return
+    with pytest.raises(CaError, match=f"good for 60 days, not for {ttl}"):
+        prepare(VaultPki(mount), "old", "Root 1", ttl, "rsa", False)
+
+
+@pytest.mark.parametrize("ttl", ["", "10y", "-1h", "1.5h", "1h30m", "h"])
+def test_a_ttl_that_is_none_is_said_before_anything_is_made(ttl):
+    mount = Mount()
+    with pytest.raises(CaError, match="is no duration"):
+        prepare(VaultPki(mount), "new", "Root 2", ttl, "rsa", False)
+    assert mount.posts == []
+
+
+def test_seconds():
+    assert [seconds(one) for one in ("90", "90s", "2m", "1h", "1d")] == [90, 90, 120, 3600, 86400]
 
 
 def test_only_looked():
