@@ -57,7 +57,8 @@ options:
   ttl:
     description:
       - How long a root that Vault makes is good, such as V(87600h) or V(3650d).
-      - Vault cuts it to the mount's C(max_lease_ttl) without a word. A root of this name that is good for less is refused.
+      - Vault cuts it to the mount's C(max_lease_ttl) without a word. A root of this name that is good for less is
+        refused.
     type: str
     default: 87600h
   key_type:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from cryptography import x509
@@ -15,8 +14,6 @@ from cryptography.x509.oid import NameOID
 
 from .errors import CaError
 
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-
 
 def parsed(pem: str, title: str) -> x509.Certificate:
     """One certificate in PEM. Raises CaError; `title` says whose it is."""
@@ -24,11 +21,6 @@ def parsed(pem: str, title: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate(pem.encode())
     except (ValueError, AttributeError) as error:
         raise CaError(f"What {title} gives as a certificate in PEM is none: {error}.") from error
-
-
-def split(pem: str) -> list[str]:
-    """The certificates of a text, each by itself."""
-    return [f"{block}\n" for block in _PEM.findall(pem)]
 
 
 def to_pem(der: bytes, title: str) -> str:
