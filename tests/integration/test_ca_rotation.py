@@ -63,6 +63,8 @@ class World:
         self.vault.token = self.cluster.root_token
         self.pki = VaultPki(self.vault.request)
         self.mount("root-1")
+        self.named: list[dict[str, str]] = []
+        """What the inventory names as trust_store_roots."""
         self.servers = {host: self._host(host) for host in HOSTS}
 
     def mount(self, root: str) -> None:
@@ -128,6 +130,7 @@ class World:
             for host in HOSTS
         }
         shared = {
+            "trust_store_roots": self.named,
             "ansible_connection": "local",
             "ansible_python_interpreter": "{{ ansible_playbook_python }}",
             "ansible_become": False,
@@ -227,6 +230,8 @@ def test_a_server_that_nobody_renewed_keeps_the_old_root(world: World, tmp_path:
 
 def test_a_rebuilt_authority(world: World) -> None:
     """The mount is lost with its key. Its successor has another root."""
+    lost = world.pki.issuer("default")
+    world.named = [{"name": lost.name, "content": lost.certificate, "state": "present"}]
     world.vault.request("DELETE", "sys/mounts/pki")
     world.mount("rebuilt")
     before = world.issuers()
@@ -238,6 +243,7 @@ def test_a_rebuilt_authority(world: World) -> None:
     good(recover.run(), world)
     assert time.monotonic() - began < 60
     assert world.issuers() == ["rebuilt"] * 3
+    assert [world.roots(host) for host in HOSTS] == [["rebuilt", lost.name]] * 3
     again = good(recover.run(), world)
     assert again.output.count("changed=0") == len(HOSTS) + 1
 
