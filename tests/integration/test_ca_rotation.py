@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,9 +238,7 @@ def test_a_rebuilt_authority(world: World) -> None:
     refused(recover.run(ca_rotation_new="other"), "is not the default issuer")
     good(recover.run("--check"), world)
     assert world.issuers() == before
-    began = time.monotonic()
     good(recover.run(), world)
-    assert time.monotonic() - began < 60
     assert world.issuers() == ["rebuilt"] * 3
     assert [world.roots(host) for host in HOSTS] == [["rebuilt", lost.name]] * 3
     again = good(recover.run(), world)
