@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.custodes.security_dr.plugins.module_utils.ca.authority import prepare, seconds
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.authority import of_vault, prepare, seconds
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.errors import CaError
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
 from lab.pki import Authority
@@ -108,6 +108,15 @@ def test_a_ttl_that_is_none_is_said_before_anything_is_made(ttl):
     with pytest.raises(CaError, match="is no duration"):
         prepare(VaultPki(mount), "new", "Root 2", ttl, "rsa", False)
     assert mount.posts == []
+
+
+def test_the_states_of_a_mounts_issuers(tmp_path):
+    mount = Mount()
+    pem = Authority(tmp_path).ca_file.read_text()
+    for key, change in (("a", {}), ("b", {"key_id": ""}), ("c", {"revoked": True}), ("id-old", {})):
+        mount.issuers[key] = {**mount.row(key, key), "certificate": pem, **change}
+    states = {one["name"]: one["state"] for one in of_vault(VaultPki(mount))}
+    assert states == {"id-old": "active", "a": "standby", "b": "trusted", "c": "retired"}
 
 
 def test_seconds():
