@@ -17,16 +17,15 @@ STAND_IN = Path(__file__).with_name("ca") / "collections"
 
 
 def certificate(name: str, *, never: bool = False) -> list[dict[str, Any]]:
-    """A Certificate with its Secret, which comes back when it is removed, unless never."""
-    where = {"namespace": "web", "never": never}
+    """A Certificate with its Secret, which is issued anew when it is removed, unless never."""
+    status = {"revision": 1, "conditions": [{"type": "Ready", "status": "True"}]}
     spec = {"secretName": f"{name}-tls"}
-    return [
-        {**where, "api_version": "cert-manager.io/v1", "kind": "Certificate", "name": name, "spec": spec},
-        {**where, "api_version": "v1", "kind": "Secret", "name": f"{name}-tls", "data": {"tls.crt": name}},
-    ]
+    key = {"api_version": "cert-manager.io/v1", "kind": "Certificate", "namespace": "web", "name": name}
+    secret = {"api_version": "v1", "kind": "Secret", "namespace": "web", "name": f"{name}-tls"}
+    return [{**key, "spec": spec, "status": status}, {**secret, "gone": False, "never": never}]
 
 
-def run(folder: Path, *wanted: str, rows: list[dict[str, Any]]) -> tuple[Finished, dict[str, str]]:
+def run(folder: Path, *wanted: str, rows: list[dict[str, Any]]) -> tuple[Finished, dict[str, int]]:
     file = folder / "kubernetes.json"
     file.write_text(json.dumps(rows))
     one = {"name": "custodes.security_dr.ca_rotation", "tasks_from": "cert_manager"}
@@ -43,24 +42,23 @@ def run(folder: Path, *wanted: str, rows: list[dict[str, Any]]) -> tuple[Finishe
     }
     finished = Playbook(variables, folder / "run", None, str(play), env).run("-vvv")
     left = json.loads(file.read_text())
-    return finished, {row["name"]: row["data"]["tls.crt"] for row in left if row["kind"] == "Secret"}
+    return finished, {row["name"]: row["status"]["revision"] for row in left if row["kind"] == "Certificate"}
 
 
 def test_each_is_issued_anew(tmp_path: Path) -> None:
     rows = [*certificate("a"), *certificate("b"), *certificate("other")]
-    finished, secrets = run(tmp_path, "a", "b", rows=rows)
+    finished, revisions = run(tmp_path, "a", "b", rows=rows)
     assert finished.rc == 0, finished.output
-    assert secrets == {"a-tls": "a-again", "b-tls": "b-again", "other-tls": "other"}
-    assert "a-again" not in finished.output
+    assert revisions == {"a": 2, "b": 2, "other": 1}
 
 
 def test_one_that_does_not_come_back_stops_it(tmp_path: Path) -> None:
-    finished, secrets = run(tmp_path, "a", "b", rows=[*certificate("a", never=True), *certificate("b")])
+    finished, revisions = run(tmp_path, "a", "b", rows=[*certificate("a", never=True), *certificate("b")])
     assert finished.rc != 0
-    assert secrets["b-tls"] == "b"
+    assert revisions == {"a": 1, "b": 1}
 
 
 def test_one_that_is_not_there(tmp_path: Path) -> None:
-    finished, secrets = run(tmp_path, "none", rows=certificate("a"))
+    finished, revisions = run(tmp_path, "none", rows=certificate("a"))
     assert "There is no Certificate web/none" in finished.words
-    assert secrets == {"a-tls": "a"}
+    assert revisions == {"a": 1}
