@@ -122,22 +122,20 @@ issuer_fingerprints:
 from typing import Any
 
 from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.certificates import (
+    CRYPTOGRAPHY_IMPORT_ERROR,
+    request_for,
+    told,
+)
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.errors import CaError
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.step_ca import StepCa
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import (
     AUTH_SPEC,
     CA_SPEC,
     CONNECTION_SPEC,
     SecurityDrModule,
 )
-
-try:
-    from ansible_collections.custodes.security_dr.plugins.module_utils.ca.certificates import request_for, told
-    from ansible_collections.custodes.security_dr.plugins.module_utils.ca.step_ca import StepCa
-    from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
-except ImportError as error:
-    IMPORT_ERROR: str | None = str(error)
-else:
-    IMPORT_ERROR = None
 
 
 def main() -> None:
@@ -160,8 +158,8 @@ def main() -> None:
             ("provider", "step_ca", ["provisioner", "provisioner_password"]),
         ],
     )
-    if IMPORT_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("cryptography"), exception=IMPORT_ERROR)
+    if CRYPTOGRAPHY_IMPORT_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("cryptography"), exception=str(CRYPTOGRAPHY_IMPORT_ERROR))
     if module.params["provider"] == "vault_pki":
         module.need_hvac()
     module.run(lambda: _probe(module))

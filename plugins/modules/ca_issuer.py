@@ -111,22 +111,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from ansible.module_utils.basic import missing_required_lib
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca import authority
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.certificates import CRYPTOGRAPHY_IMPORT_ERROR
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.errors import CaError
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.spire import Spire
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import (
     AUTH_SPEC,
     CA_SPEC,
     CONNECTION_SPEC,
     SecurityDrModule,
 )
-
-try:
-    from ansible_collections.custodes.security_dr.plugins.module_utils.ca import authority
-    from ansible_collections.custodes.security_dr.plugins.module_utils.ca.spire import Spire
-    from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
-except ImportError as error:
-    IMPORT_ERROR: str | None = str(error)
-else:
-    IMPORT_ERROR = None
 
 
 def main() -> None:
@@ -146,8 +141,8 @@ def main() -> None:
         },
         vault=False,
     )
-    if IMPORT_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("cryptography"), exception=IMPORT_ERROR)
+    if CRYPTOGRAPHY_IMPORT_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("cryptography"), exception=str(CRYPTOGRAPHY_IMPORT_ERROR))
     if module.params["provider"] == "vault_pki":
         module.need_hvac()
     module.run(lambda: _act(module))

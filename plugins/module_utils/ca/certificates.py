@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from typing import Any, Optional
 
 from .errors import CaError
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+except ImportError as error:
+    CRYPTOGRAPHY_IMPORT_ERROR: Optional[ImportError] = error
+else:
+    CRYPTOGRAPHY_IMPORT_ERROR = None
 
 
 def parsed(pem: str, title: str) -> x509.Certificate:

@@ -12,26 +12,27 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from typing import Any
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+from typing import Any, Optional
 
 from .errors import CaError
+
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+    from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+except ImportError as error:
+    CRYPTOGRAPHY_IMPORT_ERROR: Optional[ImportError] = error
+else:
+    CRYPTOGRAPHY_IMPORT_ERROR = None
 
 _ALGORITHM = "PBES2-HS256+A128KW"
 _CONTENTS = ("A128GCM", "A192GCM", "A256GCM")
 _UNDERSTOOD = f"Only {_ALGORITHM} with AES-GCM is understood, as step makes it."
-_CURVES: dict[str, tuple[ec.EllipticCurve, str, hashes.HashAlgorithm]] = {
-    "P-256": (ec.SECP256R1(), "ES256", hashes.SHA256()),
-    "P-384": (ec.SECP384R1(), "ES384", hashes.SHA384()),
-    "P-521": (ec.SECP521R1(), "ES512", hashes.SHA512()),
-}
+_CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 MOST_ITERATIONS = 10_000_000
 """Of PBKDF2. The server names the number, and must not keep us busy for ever; step's own is 600,000."""
 
@@ -69,22 +70,24 @@ def _plain(encrypted: str, password: str) -> bytes:
 
 def signed(claims: Mapping[str, Any], jwk: Mapping[str, Any]) -> str:
     """A JWT of these claims, signed with a private JWK on a NIST curve. Raises CaError for another kind of key."""
-    curve, algorithm, digest = _CURVES.get(str(jwk.get("crv")), (None, "", None))
-    if jwk.get("kty") != "EC" or curve is None or digest is None:
+    algorithm = _CURVES.get(str(jwk.get("crv")))
+    if jwk.get("kty") != "EC" or algorithm is None:
         raise CaError(
             f"The provisioner's key is of type {jwk.get('kty')} {jwk.get('crv') or ''}: only EC keys on "
             f"{', '.join(_CURVES)} are understood."
         )
+    curves = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+    digests = {"ES256": hashes.SHA256(), "ES384": hashes.SHA384(), "ES512": hashes.SHA512()}
     try:
         scalar = int.from_bytes(decoded(jwk["d"]), "big")
-        private = ec.derive_private_key(scalar, curve)
+        private = ec.derive_private_key(scalar, curves[algorithm])
     except (ValueError, KeyError, TypeError) as error:
         # What the error quotes may be the key.
         raise CaError("The provisioner's private key is damaged.") from error.with_traceback(None)
     header = {"alg": algorithm, "kid": str(jwk.get("kid", "")), "typ": "JWT"}
     body = ".".join(encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, dict(claims)))
-    pair = decode_dss_signature(private.sign(body.encode(), ec.ECDSA(digest)))
-    size = (curve.key_size + 7) // 8
+    pair = decode_dss_signature(private.sign(body.encode(), ec.ECDSA(digests[algorithm])))
+    size = (private.key_size + 7) // 8
     return f"{body}.{encoded(b''.join(number.to_bytes(size, 'big') for number in pair))}"
 
 
