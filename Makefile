@@ -28,8 +28,8 @@ lint: setup ## ruff, mypy --strict, ansible-lint (production), changelog fragmen
 sanity: setup ## ansible-test sanity, zero ignores
 	@$(LAYERS) sanity
 
-integration: setup ## real servers on loopback (the first run builds Vault and Loki: 8 to 14 minutes)
-	@$(LAYERS) vault loki integration drills
+integration: setup ## real servers on loopback (the first run builds Vault, Loki, step-ca: 9 to 17 minutes)
+	@$(LAYERS) vault loki step-ca integration drills
 
 molecule: setup ## roles and playbooks on hosts with systemd: containers of this machine, which takes root or sudo
 	@$(LAYERS) vault loki molecule molecule-vault

@@ -33,8 +33,8 @@ Command = list[str]
 REASONS, REASON_LINES = 3, 9
 """How many failures of a layer are told again after the table, and in how many lines each."""
 
-DRILLS = "tests/integration/test_dr_drill.py"
-"""One file that takes minutes: a layer of its own, for the shorter lane."""
+DRILLS = ["tests/integration/test_dr_drill.py", "tests/integration/test_ca_rotation.py"]
+"""What takes minutes and waits: a layer of its own, for the shorter lane."""
 
 STOP_GRACE = 20.0
 """Seconds between asking a layer to stop, telling it, and killing it."""
@@ -74,6 +74,7 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "sanity": lambda: [[PYTHON, "-m", "tools.sanity"]],
     "vault": lambda: [[PYTHON, "-m", "lab.binaries", "vault"]],
     "loki": lambda: [[PYTHON, "-m", "lab.binaries", "loki"]],
+    "step-ca": lambda: [[PYTHON, "-m", "lab.binaries", "step-ca"]],
     # Two at a time: most of it waits for Vault. A file is one worker's, as its fixtures are.
     "integration": lambda: [
         [
@@ -84,17 +85,17 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
             "--numprocesses=2",
             "--dist=loadfile",
             "tests/integration",
-            f"--ignore={DRILLS}",
+            *(f"--ignore={file}" for file in DRILLS),
         ]
     ],
-    "drills": lambda: [[PYTHON, "-m", "pytest", "--verbose", DRILLS]],
+    "drills": lambda: [[PYTHON, "-m", "pytest", "--verbose", *DRILLS]],
     "molecule": lambda: _molecule(vault=False),
     "molecule-vault": lambda: _molecule(vault=True),
     "bench": _benchmarks,
 }
 
 NEEDS = {
-    "integration": ("vault", "loki"),
+    "integration": ("vault", "loki", "step-ca"),
     "drills": ("vault", "loki"),
     "molecule": ("loki",),
     "molecule-vault": ("vault",),
@@ -105,7 +106,7 @@ NEEDS = {
 # `POLITE`), then hosts, which wait as well. Vault on hosts beside that of the integration tests would be too much
 # for two cores. Benchmarks are no tests: `make bench` has the machine to itself.
 LANES: list[list[str]] = [
-    ["vault", "loki", "integration", "molecule-vault"],
+    ["vault", "loki", "step-ca", "integration", "molecule-vault"],
     ["unit", "lint", "sanity", "drills", "molecule"],
 ]
 POLITE = {"unit", "lint", "sanity"}

@@ -14,6 +14,7 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_requ
 
 from .agent.errors import ServiceError
 from .alerting.errors import AlertingError
+from .ca.errors import CaError
 from .detection.errors import DetectionError
 from .drill.errors import DrillError
 from .escrow.errors import EscrowError
@@ -106,6 +107,13 @@ STORES_SPEC: dict[str, dict[str, Any]] = {
 }
 """Options of every module that keeps or reads snapshots in stores; described in doc_fragments/store.py."""
 
+CA_SPEC: dict[str, dict[str, Any]] = {
+    "pki_mount": {"type": "str", "default": "pki"},
+    "spire_server": {"type": "str", "default": "spire-server"},
+    "spire_socket": {"type": "path"},
+}
+"""Options of the modules that speak to a certificate authority; described in doc_fragments/ca.py."""
+
 EXPECTED = (
     VaultError,
     SnapshotError,
@@ -119,6 +127,7 @@ EXPECTED = (
     LogsError,
     TlsError,
     DrillError,
+    CaError,
 )
 """What an operator can mend. Anything else is a bug and stays a traceback."""
 
@@ -135,7 +144,12 @@ class SecurityDrModule(AnsibleModule):  # type: ignore[misc]
     def __init__(self, argument_spec: Mapping[str, Any], login: bool = True, vault: bool = True, **kwargs: Any) -> None:
         shared = {**(CONNECTION_SPEC if vault else {}), **(AUTH_SPEC if login and vault else {})}
         super().__init__(argument_spec={**shared, **argument_spec}, supports_check_mode=True, **kwargs)
-        if vault and HVAC_IMPORT_ERROR is not None:
+        if vault:
+            self.need_hvac()
+
+    def need_hvac(self) -> None:
+        """Fails where hvac is not there; for a module that speaks to Vault only if told to."""
+        if HVAC_IMPORT_ERROR is not None:
             self.fail_json(msg=missing_required_lib("hvac"), exception=str(HVAC_IMPORT_ERROR))
 
     def connection(self, url: str | None = None) -> Connection:

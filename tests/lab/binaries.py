@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the lab's programs come from. Vault and Loki are published neither by distributions nor as binary packages, so
-each is built from its Go modules, once, and kept outside the checkout.
+"""Where the lab's programs come from. Vault, Loki and step-ca are published neither by distributions nor as binary
+packages, so each is built from its Go modules, once, and kept outside the checkout.
 
-    python -m lab.binaries vault|loki     # prints its path
+    python -m lab.binaries vault|loki|step-ca     # prints its path
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Program:
     """A server that is built from the module in ``servers/NAME``.
 
     Attributes:
-        name: of the program on PATH; ``NAME_BIN`` in the environment names another one.
+        name: of the program on PATH; ``NAME_BIN`` in the environment names another one (``STEP_CA_BIN``).
         package: what is built.
         oldest_go: the version that the module asks for.
         takes: how long the first build is, on 2 cores.
@@ -54,7 +54,7 @@ class Program:
 
     @property
     def variable(self) -> str:
-        return f"{self.name.upper()}_BIN"
+        return f"{self.name.upper().replace('-', '_')}_BIN"
 
     @property
     def module(self) -> Path:
@@ -63,7 +63,8 @@ class Program:
 
 VAULT = Program("vault", "github.com/hashicorp/vault", (1, 25), "5 to 9 minutes")
 LOKI = Program("loki", "github.com/grafana/loki/v3/cmd/loki", (1, 26), "3 to 5 minutes")
-PROGRAMS = {program.name: program for program in (VAULT, LOKI)}
+STEP_CA = Program("step-ca", "github.com/smallstep/certificates/cmd/step-ca", (1, 25), "1 to 3 minutes")
+PROGRAMS = {program.name: program for program in (VAULT, LOKI, STEP_CA)}
 
 
 def vault_binary(progress: Progress = print) -> Path:
@@ -74,6 +75,11 @@ def vault_binary(progress: Progress = print) -> Path:
 def loki_binary(progress: Progress = print) -> Path:
     """The Loki server, as `binary` finds it."""
     return binary(LOKI, progress)
+
+
+def step_ca_binary(progress: Progress = print) -> Path:
+    """The step-ca server, as `binary` finds it."""
+    return binary(STEP_CA, progress)
 
 
 def binary(program: Program, progress: Progress = print) -> Path:

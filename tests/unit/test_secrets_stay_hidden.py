@@ -18,12 +18,16 @@ from unit.vault.fake import URL, FakeVault
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 # A module with an action plugin is its documentation only.
 MODULES = sorted(
-    path for path in (PLUGINS / "modules").glob("vault_*.py") if not (PLUGINS / "action" / path.name).exists()
+    path
+    for kind in ("vault_*.py", "ca_*.py")
+    for path in (PLUGINS / "modules").glob(kind)
+    if not (PLUGINS / "action" / path.name).exists()
 )
 SECRET = {
     "token",
     "secret_id",
     "password",
+    "provisioner_password",
     "jwt",
     "aws_secret_key",
     "aws_security_token",

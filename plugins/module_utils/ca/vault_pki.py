@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from ..vault.errors import VaultApiError
 from .errors import CaError
+
+ROOT_KEYS = {"rsa": 4096, "ec": 384}
+"""Kinds of key for a root, and their bits: it has to last for years."""
 
 Request = Callable[..., Any]
 """Called with method, path and ``json=``, as VaultClient.request; gives Vault's whole answer, and raises VaultError."""
@@ -74,28 +77,39 @@ class VaultPki:
         """The default issuer's id, empty when the mount has none."""
         return self._call("GET", "config/issuers").get("default") or ""
 
-    def prepare(self, name: str, common_name: str, ttl: str) -> tuple[Issuer, bool]:
+    def prepare(
+        self, name: str, common_name: str, ttl: str, key_type: str = "rsa", dry: bool = False
+    ) -> tuple[Optional[Issuer], bool]:
         """Generate a root named `name` beside the others, whose key never leaves Vault.
 
-        Run again it finds the root by its name, so a killed rotation goes on where it stopped.
+        Run again it finds the root by its name, so a killed rotation goes on where it stopped. The default stays what
+        it is, also in a mount that is told to follow the latest issuer: nobody trusts the new root yet.
 
         Args:
             name: the issuer's name in the mount.
             common_name: the subject's CN.
             ttl: how long the root is good, as Vault writes durations (``87600h``).
+            key_type: one of ROOT_KEYS.
+            dry: only look.
 
         Returns:
-            The issuer, and whether it was made now.
+            The issuer (None when it was only looked), and whether it is new.
         """
         for found in self.issuers():
             if found.name == name:
                 return found, False
-        body = {"issuer_name": name, "key_name": name, "common_name": common_name, "ttl": ttl}
+        if dry:
+            return None, True
+        config = self._call("GET", "config/issuers")
+        if config.get("default") and config.get("default_follows_latest_issuer"):
+            self._call("POST", "config/issuers", _default(config["default"]))
+        body: dict[str, Any] = {"issuer_name": name, "key_name": name, "common_name": common_name, "ttl": ttl}
+        body.update({"key_type": key_type, "key_bits": ROOT_KEYS[key_type]})
         made = self._call("POST", "root/rotate/internal", body)
         return self.issuer(self._field(made, "issuer_id", "root/rotate/internal")), True
 
-    def activate(self, reference: str) -> bool:
-        """Make an issuer the default and read it back; True if it was not before.
+    def activate(self, reference: str, dry: bool = False) -> bool:
+        """Make an issuer the default and read it back; True if it was not before. `dry` only looks.
 
         Raises:
             CaError: it has no key here, is revoked, or Vault did not keep the choice.
@@ -109,8 +123,9 @@ class VaultPki:
             )
         if self.default() == wanted.id:
             return False
-        # Said explicitly: else an imported cross-signed certificate would become the default by itself.
-        self._call("POST", "config/issuers", {"default": wanted.id, "default_follows_latest_issuer": False})
+        if dry:
+            return True
+        self._call("POST", "config/issuers", _default(wanted.id))
         if self.default() != wanted.id:
             raise CaError(
                 f"{self.mount}/config/issuers took {wanted.id} as the default and does not give it back. "
@@ -118,8 +133,8 @@ class VaultPki:
             )
         return True
 
-    def retire(self, reference: str) -> bool:
-        """Revoke an issuer, which cannot be taken back; True if it was not revoked before.
+    def retire(self, reference: str, dry: bool = False) -> bool:
+        """Revoke an issuer, which cannot be taken back; True if it was not revoked before. `dry` only looks.
 
         Raises:
             CaError: it is the default: new certificates would stop at once.
@@ -132,8 +147,29 @@ class VaultPki:
                 f"Issuer {reference} is still the default of {self.mount}, so it was not revoked. "
                 "Activate its successor first."
             )
+        if dry:
+            return True
         self._call("POST", f"issuer/{old.id}/revoke", {})
         return True
+
+    def issue(self, name: str, role: str, ttl: str = "") -> list[str]:
+        """Has a role issue a certificate, whose key is forgotten: it is only looked at.
+
+        Not ``sign``, which refuses a request whose key is not of the kind that the role asks for.
+
+        Args:
+            name: the DNS name that it is for.
+            role: of the mount.
+            ttl: how long the certificate is good; the role's own if empty.
+
+        Returns:
+            The chain in PEM, the certificate first and the root last.
+        """
+        body = {"common_name": name, **({"ttl": ttl} if ttl else {})}
+        data = self._call("POST", f"issue/{role}", body)
+        certificate = self._field(data, "certificate", f"issue/{role}")
+        above = data.get("ca_chain") or [self._field(data, "issuing_ca", f"issue/{role}")]
+        return [certificate, *(str(one) for one in above)]
 
     def _call(self, method: str, path: str, body: Any = None) -> Mapping[str, Any]:
         answer = self._request(method, f"{self.mount}/{path}", json=body)
@@ -152,3 +188,8 @@ class VaultPki:
         if not isinstance(value, str) or not value:
             raise CaError(f"Vault's answer to {self.mount}/{path} has no {key}. It needs Vault 1.11 or newer.")
         return value
+
+
+def _default(issuer: str) -> dict[str, Any]:
+    # Said explicitly: else the next root, or an imported cross-signed certificate, becomes the default by itself.
+    return {"default": issuer, "default_follows_latest_issuer": False}

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.authority import of_vault, prepare, seconds
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.errors import CaError
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
+from lab.pki import Authority
 
 
 class Mount:
@@ -16,8 +18,10 @@ class Mount:
     def __init__(self):
         self.issuers = {"id-old": self.row("id-old", "old")}
         self.default = "id-old"
+        self.follows = False
         self.keeps = True
         self.posts = []
+        self.signs = {}
 
     @staticmethod
     def row(key, name, key_id="key"):
@@ -32,9 +36,15 @@ class Mount:
         if path == "config/issuers":
             if method == "POST" and self.keeps:
                 self.default = json["default"]
-            return {"data": {"default": self.default}}
+                self.follows = json["default_follows_latest_issuer"]
+            return {"data": {"default": self.default, "default_follows_latest_issuer": self.follows}}
+        if path.startswith("issue/"):
+            return {"data": {"certificate": f"for {json['common_name']}", "issuing_ca": "root", **self.signs}}
         if path == "root/rotate/internal":
+            self.key = json["key_type"], json["key_bits"]
             self.issuers["id-new"] = self.row("id-new", json["issuer_name"])
+            if self.follows:
+                self.default = "id-new"
             return {"data": {"issuer_id": "id-new"}}
         key = path.split("/")[1]
         row = next(row for row in self.issuers.values() if key in (row["issuer_id"], row["issuer_name"]))
@@ -55,6 +65,82 @@ def test_a_rotation_and_each_step_again():
     assert [pki.retire("old"), pki.retire("old")] == [True, False]
     assert [path for path, body in mount.posts] == ["root/rotate/internal", "config/issuers", "issuer/id-old/revoke"]
     assert mount.posts[1][1]["default_follows_latest_issuer"] is False
+
+
+def test_a_new_root_does_not_sign_before_it_is_told_to():
+    mount = Mount()
+    mount.follows = True
+    VaultPki(mount).prepare("new", "Root 2", "87600h")
+    assert (mount.default, mount.follows) == ("id-old", False)
+
+
+def test_a_mount_without_any_issuer_takes_the_first():
+    mount = Mount()
+    mount.issuers, mount.default, mount.follows = {}, "", True
+    VaultPki(mount).prepare("new", "Root 1", "87600h")
+    assert mount.default == "id-new"
+
+
+def test_the_key_is_a_roots():
+    mount = Mount()
+    VaultPki(mount).prepare("new", "Root 2", "87600h", "ec")
+    assert mount.key == ("ec", 384)
+    mount = Mount()
+    VaultPki(mount).prepare("new", "Root 2", "87600h")
+    assert mount.key == ("rsa", 4096)
+
+
+@pytest.mark.parametrize(("ttl", "refused"), [("719h", False), ("30d", False), ("61d", True), ("87600h", True)])
+def test_a_root_that_vault_cut_short_is_refused(ttl, refused, tmp_path):
+    mount = Mount()
+    # It is good for 60 days in all.
+    mount.issuers["id-old"]["certificate"] = Authority(tmp_path).ca_file.read_text()
+    if not refused:
+        assert prepare(VaultPki(mount), "old", "Root 1", ttl, "rsa", False) == ("id-old", False)
+        return
+    with pytest.raises(CaError, match=f"good for 60 days, not for {ttl}"):
+        prepare(VaultPki(mount), "old", "Root 1", ttl, "rsa", False)
+
+
+@pytest.mark.parametrize("ttl", ["", "10y", "-1h", "1.5h", "1h30m", "h"])
+def test_a_ttl_that_is_none_is_said_before_anything_is_made(ttl):
+    mount = Mount()
+    with pytest.raises(CaError, match="is no duration"):
+        prepare(VaultPki(mount), "new", "Root 2", ttl, "rsa", False)
+    assert mount.posts == []
+
+
+def test_the_states_of_a_mounts_issuers(tmp_path):
+    mount = Mount()
+    pem = Authority(tmp_path).ca_file.read_text()
+    for key, change in (("a", {}), ("b", {"key_id": ""}), ("c", {"revoked": True}), ("id-old", {})):
+        mount.issuers[key] = {**mount.row(key, key), "certificate": pem, **change}
+    states = {one["name"]: one["state"] for one in of_vault(VaultPki(mount))}
+    assert states == {"id-old": "active", "a": "standby", "b": "trusted", "c": "retired"}
+
+
+def test_seconds():
+    assert [seconds(one) for one in ("90", "90s", "2m", "1h", "1d")] == [90, 90, 120, 3600, 86400]
+
+
+def test_only_looked():
+    mount = Mount()
+    mount.issuers["id-new"] = mount.row("id-new", "new")
+    pki = VaultPki(mount)
+    assert pki.prepare("third", "Root 3", "1h", dry=True) == (None, True)
+    assert pki.activate("new", dry=True)
+    mount.default = "id-new"
+    assert pki.retire("old", dry=True)
+    assert mount.posts == []
+
+
+def test_a_certificate_is_issued():
+    mount = Mount()
+    assert VaultPki(mount).issue("a.example.com", "servers", "5m") == ["for a.example.com", "root"]
+    assert mount.posts == [("issue/servers", {"common_name": "a.example.com", "ttl": "5m"})]
+    mount.signs = {"ca_chain": ["middle", "root"], "private_key": "secret"}
+    assert VaultPki(mount).issue("b.example.com", "servers") == ["for b.example.com", "middle", "root"]
+    assert "ttl" not in mount.posts[-1][1]
 
 
 def test_the_default_is_not_retired():

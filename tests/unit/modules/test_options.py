@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.custodes.security_dr.plugins.doc_fragments import auth, connection, store
+from ansible_collections.custodes.security_dr.plugins.doc_fragments import auth, ca, connection, store
 from ansible_collections.custodes.security_dr.plugins.module_utils import module as glue
 from unit.modules.runner import PACKAGE, Spec, taken, told
 
@@ -20,12 +20,14 @@ ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
 MODULES = sorted(
     path.stem
-    for path in (ROOT / "plugins" / "modules").glob("vault_*.py")
+    for kind in ("vault_*.py", "ca_*.py")
+    for path in (ROOT / "plugins" / "modules").glob(kind)
     if not (ROOT / "plugins" / "action" / path.name).exists()
 )
 FRAGMENTS = {
     "custodes.security_dr.connection": connection.ModuleDocFragment.DOCUMENTATION,
     "custodes.security_dr.auth": auth.ModuleDocFragment.DOCUMENTATION,
+    "custodes.security_dr.ca": ca.ModuleDocFragment.DOCUMENTATION,
     "custodes.security_dr.store": store.ModuleDocFragment.DOCUMENTATION,
 }
 
@@ -35,6 +37,7 @@ FRAGMENTS = {
     [
         (glue.CONNECTION_SPEC, connection.ModuleDocFragment.DOCUMENTATION),
         (glue.AUTH_SPEC, auth.ModuleDocFragment.DOCUMENTATION),
+        (glue.CA_SPEC, ca.ModuleDocFragment.DOCUMENTATION),
         (glue.STORES_SPEC, store.ModuleDocFragment.DOCUMENTATION),
     ],
 )

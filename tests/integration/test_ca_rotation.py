@@ -1,0 +1,310 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""rotate-root-ca.yml and recover-ca.yml: a real Vault, real servers, and clients that never stop to ask them.
+
+The hosts are folders of this machine: what a trust store does on a real one is for the role trust_store's tests.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import Connection, VaultClient
+from lab import Lab
+from lab.endpoint import TlsServer, connect
+from lab.pki import Authority, write_private
+from lab.playbook import Finished, Playbook
+
+HERE = Path(__file__).with_name("ca")
+ROTATE, RECOVER = "playbooks/rotate-root-ca.yml", "playbooks/recover-ca.yml"
+HOSTS = ("host-1", "host-2", "host-3")
+
+
+class Client(threading.Thread):
+    """Connects over and over, as a program on that host would; keeps every refusal."""
+
+    def __init__(self, bundle: Path, port: int) -> None:
+        super().__init__(daemon=True)
+        self.bundle, self.port = bundle, port
+        self.taken = 0
+        self.refusals: list[str] = []
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self._stopped.wait(0.1):
+            try:
+                connect(self.bundle, self.port)
+                self.taken += 1
+            except ssl.SSLError as error:
+                self.refusals.append(str(error))
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self.join()
+
+
+class World:
+    """A Vault with a root, three hosts that trust it, and a server on each with a certificate of it."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.folder = folder
+        self.cluster = lab.cluster("rotation", nodes=1)
+        self.cluster.initialize()
+        self.vault = VaultClient(Connection(self.cluster.addresses[0], ca_cert=str(self.cluster.ca_file)))
+        self.vault.token = self.cluster.root_token
+        self.pki = VaultPki(self.vault.request)
+        self.mount("root-1")
+        self.named: list[dict[str, str]] = []
+        """What the inventory names as trust_store_roots."""
+        self.servers = {host: self._host(host) for host in HOSTS}
+
+    def mount(self, root: str) -> None:
+        """A new PKI engine with a root and a role."""
+        self.vault.request("POST", "sys/mounts/pki", json={"type": "pki", "config": {"max_lease_ttl": "87600h"}})
+        self.pki.prepare(root, root, "1000h")
+        self.pki.activate(root)
+        role = {"allow_any_name": True, "max_ttl": "48h", "key_type": "ec", "key_bits": 256}
+        self.vault.request("POST", "pki/roles/servers", json=role)
+
+    def bundle(self, host: str) -> Path:
+        return self.folder / host / "bundle.pem"
+
+    def roots(self, host: str) -> list[str]:
+        bundle = x509.load_pem_x509_certificates(self.bundle(host).read_bytes())
+        return sorted(one.subject.rfc4514_string().removeprefix("CN=") for one in bundle)
+
+    def issuers(self) -> list[str]:
+        """Who each server's certificate is from, as a client on its host sees it."""
+        return [connect(self.bundle(host), server.port) for host, server in self.servers.items()]
+
+    def signing(self) -> str:
+        return self.pki.issuer("default").name
+
+    def playbook(self, name: str, **variables: Any) -> Playbook:
+        login = {"url": self.cluster.addresses[0], "ca_cert": str(self.cluster.ca_file), "token": self.vault.token}
+        given = {
+            "ca_rotation_vault": login,
+            "ca_rotation_endpoints": [
+                {"host": "127.0.0.1", "port": server.port, "server_name": "localhost"}
+                for server in self.servers.values()
+            ],
+            "ca_rotation_probes": [{"role": "servers", "name": "probe.example.com"}],
+            "ca_rotation_reissue_tasks": str(HERE / "reissue.yml"),
+            "ca_rotation_directory": str(self.folder / "rotation"),
+            "ca_rotation_wait": 4,
+            "lab_issue_url": f"{self.cluster.addresses[0]}/v1/pki/issue/servers",
+            "lab_issue_token": self.vault.token,
+            "lab_issue_ca": str(self.cluster.ca_file),
+        }
+        env = {"ANSIBLE_ROLES_PATH": str(HERE / "roles")}
+        return Playbook({**given, **variables}, self.folder / "rotation", self._inventory(), name, env)
+
+    def _host(self, host: str) -> TlsServer:
+        roots = self.folder / host / "roots"
+        roots.mkdir(parents=True)
+        root = self.pki.issuer("default").certificate
+        (roots / "root-1.crt").write_text(root)
+        self.bundle(host).write_text(root)
+        body = {"common_name": "localhost", "ip_sans": "127.0.0.1", "ttl": "24h"}
+        issued = self.vault.request("POST", "pki/issue/servers", json=body)["data"]
+        file = self.folder / host / "server.pem"
+        write_private(file, f"{issued['private_key']}\n{issued['certificate']}\n".encode())
+        return TlsServer(file)
+
+    def _inventory(self) -> Path:
+        hosts = {
+            host: {
+                "ca_rotation_bundle": str(self.bundle(host)),
+                "trust_store_system": False,
+                "trust_store_bundles": [{"path": str(self.bundle(host)), "mode": "0600"}],
+                "lab_server_file": str(self.folder / host / "server.pem"),
+            }
+            for host in HOSTS
+        }
+        shared = {
+            "trust_store_roots": self.named,
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+            "ansible_become": False,
+        }
+        file = self.folder / "inventory.json"
+        file.write_text(
+            json.dumps({"all": {"hosts": hosts}, "clients": {"hosts": dict.fromkeys(HOSTS), "vars": shared}})
+        )
+        return file
+
+
+@pytest.fixture(scope="module")
+def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(lab, tmp_path_factory.mktemp("rotation"))
+    yield made
+    for server in made.servers.values():
+        server.stop()
+
+
+def good(finished: Finished, world: World) -> Finished:
+    assert finished.rc == 0, finished.output
+    assert world.vault.token not in finished.output
+    return finished
+
+
+def refused(finished: Finished, *words: str) -> None:
+    assert finished.rc != 0, finished.output
+    for one in words:
+        assert one in finished.words, finished.output
+
+
+def test_a_root_is_rotated(world: World) -> None:
+    """Each refusal on the way, a kill in the middle, and clients that notice nothing of it all."""
+    rotate = world.playbook(ROTATE, ca_rotation_old="root-1", ca_rotation_new="root-2")
+    clients = [Client(world.bundle(host), server.port) for host, server in world.servers.items()]
+    for client in clients:
+        client.start()
+    try:
+        checked = good(rotate.run("--check"), world)
+        assert "root-2 would be made" in checked.words
+        assert [one.name for one in world.pki.issuers()] == ["root-1"]
+
+        # A root that would end first.
+        refused(rotate.run(ca_rotation_new="short", ca_rotation_ttl="24h"), "before root-1. Nobody trusts it yet")
+
+        # One host where the root does not arrive, whatever its trust role says.
+        elsewhere = [{"path": f"{world.folder}/{{{{ inventory_hostname }}}}/elsewhere.pem"}]
+        broken = rotate.run(trust_store_bundles=elsewhere)
+        refused(broken, "signed by itself, and not in")
+        assert world.signing() == "root-1"
+
+        # Not every host.
+        refused(rotate.run("--limit", "localhost,host-1"), "not proven to trust root-2: host-2, host-3")
+        assert world.signing() == "root-1"
+        assert world.issuers() == ["root-1"] * 3
+
+        killed = rotate.start()
+        killed.wait_for_task("Put it where the server reads it")
+        killed.kill_all()
+        assert world.signing() == "root-2"
+
+        refused(rotate.run(ca_rotation_retire="root-2"), "the root that goes is 'root-1'")
+
+        done = good(rotate.run("-vvv"), world)
+        assert "run it again with -e ca_rotation_retire=root-1" in done.words
+        assert world.issuers() == ["root-2"] * 3
+        assert world.roots("host-1") == ["root-1", "root-2"]
+        assert not world.pki.issuer("root-1").revoked
+
+        good(rotate.run(ca_rotation_retire="root-1"), world)
+        assert world.pki.issuer("root-1").revoked
+        assert [world.roots(host) for host in HOSTS] == [["root-2"]] * 3
+        assert world.issuers() == ["root-2"] * 3
+
+        again = good(rotate.run(ca_rotation_retire="root-1"), world)
+        assert again.output.count("changed=0") == len(HOSTS) + 1
+        refused(rotate.run(), "was retired before")
+    finally:
+        for client in clients:
+            client.stop()
+    assert [client.refusals for client in clients] == [[], [], []]
+    assert min(client.taken for client in clients) > 50
+
+
+def test_a_server_that_nobody_renewed_keeps_the_old_root(world: World, tmp_path: Path) -> None:
+    """After the rotation: root-2 to root-3, with no tasks that renew."""
+    idle = tmp_path / "idle.yml"
+    idle.write_text("---\n- name: Do nothing\n  ansible.builtin.debug:\n    msg: idle\n")
+    rotate = world.playbook(ROTATE, ca_rotation_old="root-2", ca_rotation_new="root-3", ca_rotation_retire="root-2")
+    refused(rotate.run(ca_rotation_reissue_tasks=str(idle)), "3 of 3 certificates are not good")
+    assert not world.pki.issuer("root-2").revoked
+    assert world.issuers() == ["root-2"] * 3
+    # All at once, as it was typed from the start.
+    good(rotate.run(), world)
+    assert world.issuers() == ["root-3"] * 3
+    assert [world.roots(host) for host in HOSTS] == [["root-3"]] * 3
+
+
+def test_a_rebuilt_authority(world: World) -> None:
+    """The mount is lost with its key. Its successor has another root."""
+    lost = world.pki.issuer("default")
+    world.named = [{"name": lost.name, "content": lost.certificate, "state": "present"}]
+    world.vault.request("DELETE", "sys/mounts/pki")
+    world.mount("rebuilt")
+    before = world.issuers()
+    recover = world.playbook(RECOVER, ca_rotation_new="rebuilt")
+    refused(recover.run(ca_rotation_new="other"), "is not the default issuer")
+    good(recover.run("--check"), world)
+    assert world.issuers() == before
+    good(recover.run(), world)
+    assert world.issuers() == ["rebuilt"] * 3
+    assert [world.roots(host) for host in HOSTS] == [["rebuilt", lost.name]] * 3
+    again = good(recover.run(), world)
+    assert again.output.count("changed=0") == len(HOSTS) + 1
+
+
+def test_an_authority_that_is_no_vault(tmp_path: Path) -> None:
+    """Two roots in files; the operator's own tasks activate and renew. A host that is away stops it."""
+    old, new = Authority(tmp_path / "old", "old root"), Authority(tmp_path / "new", "new root")
+    key_and_chain(old, tmp_path / "server.pem")
+    key_and_chain(new, tmp_path / "renewed.pem")
+    (tmp_path / "roots").mkdir()
+    for name in ("roots/old.crt", "bundle.pem"):
+        (tmp_path / name).write_bytes(old.ca_file.read_bytes())
+    host = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "ansible_become": False,
+        "ca_rotation_bundle": str(tmp_path / "bundle.pem"),
+        "lab_trust": str(tmp_path),
+    }
+    away = {**host, "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps({"all": {"hosts": {"here": host, "away": away}}}))
+    copied = {"src": str(tmp_path / "renewed.pem"), "dest": str(tmp_path / "server.pem")}
+    renew = [{"name": "Renew", "ansible.builtin.copy": copied}]
+    activate = [{"name": "Sign with it", "ansible.builtin.copy": {"content": "new", "dest": f"{tmp_path}/signs"}}]
+    (tmp_path / "renew.yml").write_text(json.dumps(renew))
+    (tmp_path / "activate.yml").write_text(json.dumps(activate))
+    server = TlsServer(tmp_path / "server.pem")
+    variables = {
+        "ca_rotation_provider": "files",
+        "ca_rotation_old": "old",
+        "ca_rotation_new": "new",
+        "ca_rotation_old_file": str(old.ca_file),
+        "ca_rotation_new_file": str(new.ca_file),
+        "ca_rotation_endpoints": [{"host": "127.0.0.1", "port": server.port}],
+        "ca_rotation_trust_role": "lab_trust",
+        "ca_rotation_activate_tasks": str(tmp_path / "activate.yml"),
+        "ca_rotation_reissue_tasks": str(tmp_path / "renew.yml"),
+        "ca_rotation_directory": str(tmp_path / "rotation"),
+        "ca_rotation_wait": 4,
+    }
+    env = {"ANSIBLE_ROLES_PATH": str(HERE / "roles")}
+    rotate = Playbook(variables, tmp_path / "rotation", inventory, ROTATE, env)
+    away_too = rotate.run()
+    assert away_too.rc != 0
+    assert "UNREACHABLE" in away_too.output
+    assert not (tmp_path / "signs").exists()
+    done = rotate.run(ca_rotation_hosts="here")
+    assert done.rc == 0, done.output
+    assert (tmp_path / "signs").exists()
+    assert connect(tmp_path / "bundle.pem", server.port) == "new root"
+    # The host forgets the old root, once; the controller has nothing to change.
+    for unchanged in (1, 2):
+        done = rotate.run(ca_rotation_hosts="here", ca_rotation_retire="old")
+        assert done.rc == 0, done.output
+        assert done.output.count("changed=0") == unchanged
+    assert sorted(path.name for path in (tmp_path / "roots").iterdir()) == ["new.crt"]
+    server.stop()
+
+
+def key_and_chain(authority: Authority, file: Path) -> None:
+    """Write a certificate for loopback with its key."""
+    certificate, key = authority.issue("server")
+    write_private(file, key.read_bytes() + certificate.read_bytes())
