@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import Connection, VaultClient
+from cryptography import x509
 from lab import Lab
 from lab.endpoint import TlsServer, connect
 from lab.pki import Authority, write_private
@@ -105,8 +105,7 @@ class World:
             "lab_issue_token": self.vault.token,
             "lab_issue_ca": str(self.cluster.ca_file),
         }
-        env = {"ANSIBLE_ROLES_PATH": str(HERE / "roles")}
-        return Playbook({**given, **variables}, self.folder / "rotation", self._inventory(), name, env)
+        return Playbook({**given, **variables}, self.folder / "rotation", self._inventory(), name)
 
     def _host(self, host: str) -> TlsServer:
         roots = self.folder / host / "roots"
@@ -253,15 +252,14 @@ def test_an_authority_that_is_no_vault(tmp_path: Path) -> None:
     old, new = Authority(tmp_path / "old", "old root"), Authority(tmp_path / "new", "new root")
     key_and_chain(old, tmp_path / "server.pem")
     key_and_chain(new, tmp_path / "renewed.pem")
-    (tmp_path / "roots").mkdir()
-    for name in ("roots/old.crt", "bundle.pem"):
-        (tmp_path / name).write_bytes(old.ca_file.read_bytes())
+    (tmp_path / "bundle.pem").write_bytes(old.ca_file.read_bytes())
     host = {
         "ansible_connection": "local",
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         "ansible_become": False,
         "ca_rotation_bundle": str(tmp_path / "bundle.pem"),
-        "lab_trust": str(tmp_path),
+        "trust_store_system": False,
+        "trust_store_bundles": [{"path": str(tmp_path / "bundle.pem"), "mode": "0600"}],
     }
     away = {**host, "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
     inventory = tmp_path / "inventory.json"
@@ -279,14 +277,12 @@ def test_an_authority_that_is_no_vault(tmp_path: Path) -> None:
         "ca_rotation_old_file": str(old.ca_file),
         "ca_rotation_new_file": str(new.ca_file),
         "ca_rotation_endpoints": [{"host": "127.0.0.1", "port": server.port}],
-        "ca_rotation_trust_role": "lab_trust",
         "ca_rotation_activate_tasks": str(tmp_path / "activate.yml"),
         "ca_rotation_reissue_tasks": str(tmp_path / "renew.yml"),
         "ca_rotation_directory": str(tmp_path / "rotation"),
         "ca_rotation_wait": 4,
     }
-    env = {"ANSIBLE_ROLES_PATH": str(HERE / "roles")}
-    rotate = Playbook(variables, tmp_path / "rotation", inventory, ROTATE, env)
+    rotate = Playbook(variables, tmp_path / "rotation", inventory, ROTATE)
     away_too = rotate.run()
     assert away_too.rc != 0
     assert "UNREACHABLE" in away_too.output
@@ -300,7 +296,8 @@ def test_an_authority_that_is_no_vault(tmp_path: Path) -> None:
         done = rotate.run(ca_rotation_hosts="here", ca_rotation_retire="old")
         assert done.rc == 0, done.output
         assert done.output.count("changed=0") == unchanged
-    assert sorted(path.name for path in (tmp_path / "roots").iterdir()) == ["new.crt"]
+    assert (tmp_path / "bundle.pem").read_text().strip().endswith(new.ca_file.read_text().strip())
+    assert (tmp_path / "bundle.pem").read_text().count("BEGIN CERTIFICATE") == 1
     server.stop()
 
 
