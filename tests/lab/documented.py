@@ -260,7 +260,7 @@ def _agent(arguments: Sequence[str]) -> Iterator[str]:
         try:
             cli._parsed(arguments)
         except SystemExit as end:
-            if end.code:
+            if end.code not in (0, None):
                 yield told.getvalue().strip()
 
 
