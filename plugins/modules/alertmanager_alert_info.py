@@ -63,6 +63,11 @@ options:
       - Seconds to go on asking until there is one. V(0) asks once.
     type: float
     default: 0.0
+  absent:
+    description:
+      - Whether to wait until there is none, instead.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -81,7 +86,7 @@ alerts:
   elements: dict
   sample: [{labels: {alertname: VaultDown, severity: critical}, annotations: {}, startsAt: "2026-11-27T09:00:00.000Z"}]
 seconds:
-  description: How long it took until there was one.
+  description: How long was waited.
   returned: always
   type: float
   sample: 38.2
@@ -111,6 +116,7 @@ def main() -> None:
             "labels": {"type": "dict", "default": {}},
             "ignore": {"type": "list", "elements": "str", "default": ["Watchdog"]},
             "wait": {"type": "float", "default": 0.0},
+            "absent": {"type": "bool", "default": False},
         },
         vault=False,
     )
@@ -140,10 +146,16 @@ def _look(module: SecurityDrModule) -> dict[str, Any]:
             raise AlertingError(" ".join(problems))
         return [alert for alert in told.values() if alert["labels"].get("alertname") not in options["ignore"]]
 
-    found, seconds, problem = wait_for(look, options["wait"])
+    last: list[Any] = []
+
+    def wanted() -> bool:
+        last[:] = look()
+        return bool(last) != options["absent"]
+
+    _found, seconds, problem = wait_for(wanted, options["wait"])
     if problem:
         raise AlertingError(problem)
-    return {"changed": False, "alerts": found or [], "seconds": round(seconds, 3)}
+    return {"changed": False, "alerts": last, "seconds": round(seconds, 3)}
 
 
 if __name__ == "__main__":

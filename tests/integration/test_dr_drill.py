@@ -23,7 +23,7 @@ from lab.playbook import ROOT, Playbook
 from lab.processes import wait_for
 
 SCHEMA = json.loads((ROOT / "docs/schemas/drill-record.schema.json").read_text())
-INJECTED = "Note the fault"
+INJECTED = "Note that alerts may follow"
 """The task after the one that injects."""
 
 
@@ -217,6 +217,19 @@ def test_a_real_alert_ends_it(site: DrillLab, tmp_path: Path) -> None:
     record = newest(tmp_path)
     assert (record["outcome"], record["abort_reason"]) == ("aborted", "a real alert fires: VaultDown")
     assert [(one["name"], one["verdict"], one["fault"]) for one in record["phases"]] == [("logs", "skipped", None)]
+
+
+def test_an_alert_that_its_own_fault_has_caused_is_waited_for(site: DrillLab, tmp_path: Path) -> None:
+    run = site.for_real(dr_drill_records=str(tmp_path)).start("--tags", "logs,alerting")
+    run.wait_for_task(INJECTED)
+    ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 15))
+    alert = {"labels": {"alertname": "LokiNotReady", "severity": "critical"}, "endsAt": ends}
+    assert requests.post(f"{site.alertmanager.url}/api/v2/alerts", json=[alert], timeout=5).ok
+    finished = run.finish()
+    assert finished.rc == 0, finished.output
+    logs, alerting = newest(tmp_path)["phases"]
+    assert (logs["verdict"], alerting["verdict"]) == ("passed", "passed")
+    assert alerting["started"][:19] >= ends[:19]
 
 
 def test_two_at_once_are_refused(site: DrillLab, tmp_path: Path) -> None:
