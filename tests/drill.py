@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import webbrowser
 
 from lab import Lab, LabError
 from lab.binaries import loki_binary, vault_binary
@@ -60,6 +61,8 @@ def drill(lab: Lab) -> None:
         of = phase["objective"]["at_most"]
         print(f"  {phase['verdict']:<8} {phase['measured']:>6.1f} s of {of:>4.0f}  {phase['title']}")
     print(f"\n  {OUTPUT / 'report.html'}: open it in a browser")
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open((OUTPUT / "report.html").as_uri())
 
 
 def main() -> int:

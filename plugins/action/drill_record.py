@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.custodes.security_dr.plugins.module_utils import textfile
+from ansible_collections.custodes.security_dr.plugins.module_utils.agent.version import VERSION
 from ansible_collections.custodes.security_dr.plugins.module_utils.drill import chain
 from ansible_collections.custodes.security_dr.plugins.module_utils.drill.errors import DrillError
 from ansible_collections.custodes.security_dr.plugins.module_utils.drill.record import Drill, metrics
@@ -94,7 +95,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if state == "verified":
             return _verified(folder, options["head"])
         if state == "begun":
-            return drill.begin(options["about"], options["closed"], now)
+            about = {**options["about"], "versions": {"collection": VERSION, **options["about"]["versions"]}}
+            return drill.begin(about, options["closed"], now)
         if state == "phase_begun":
             return drill.begin_phase(options["phase"], options["title"], options["objective"], now)
         if state == "phase_ended":

@@ -78,7 +78,7 @@ options:
         default: ""
       versions:
         description:
-          - Versions to note, by name.
+          - Versions to note beside this collection's, by name.
         type: dict
         default: {}
   closed:
