@@ -103,7 +103,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return drill.end_phase(options["phase"], options["told"], now)
         result = drill.end(options["problem"] if state == "aborted" else None, now)
         if options["metrics_file"] and not self._task.check_mode:
-            textfile.write(options["metrics_file"], metrics(chain.read(folder)))
+            try:
+                textfile.write(options["metrics_file"], metrics(chain.read(folder)))
+            except StoreError as error:
+                # The record is written, and what follows it has to be done all the same.
+                result["metrics_problem"] = str(error)
         return result
 
 

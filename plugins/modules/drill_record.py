@@ -16,28 +16,24 @@ description:
   - Each record carries the hash of the one before. V(verified) finds one that was changed, removed, added or put into
     another order.
   - A drill that was killed gets its record when the next begins, with the outcome C(aborted).
-  - It runs in ansible-playbook's own process, on the controller, whatever host the task is for. The lock belongs to the
-    running ansible-playbook and ends with it.
-  - The form of a record is in C(docs/schemas/drill-record.schema.json).
+  - It runs on the controller, whatever host the task is for. The lock ends with the running ansible-playbook.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
 attributes:
   action:
     support: full
-    description: Has an action plugin of the same name, which does all of the work on the controller.
+    description: Has an action plugin of the same name.
   check_mode:
     support: full
   diff_mode:
     support: none
   idempotent:
     support: none
-    details:
-      - Each run notes something. V(verified) changes nothing.
+    details: Each run notes something.
 options:
   folder:
-    description:
-      - Folder of the records. It is created with mode 0700.
+    description: Folder of the records. It is created with mode 0700.
     type: path
     required: true
   state:
@@ -133,7 +129,7 @@ options:
         default: s
   told:
     description:
-      - What the phase has shown, for O(state=phase_ended). No secrets.
+      - What the phase has shown, for O(state=phase_ended).
     type: dict
     suboptions:
       measured:
@@ -184,13 +180,11 @@ options:
           - Days until it is due; 30 without it.
         type: int
   problem:
-    description:
-      - Why the drill was stopped, for O(state=aborted).
+    description: Why the drill was stopped, for O(state=aborted).
     type: str
   head:
     description:
-      - For O(state=verified), the hash of a record that was noted elsewhere. Without it nobody sees that the newest
-        were removed, or that all were written anew.
+      - For O(state=verified), a record's hash that was noted elsewhere. Else the newest may have been removed unseen.
     type: str
   metrics_file:
     description:
@@ -218,6 +212,11 @@ killed:
   returned: when O(state=begun)
   type: str
   sample: drill-20260827T090000Z.json
+killed_phases:
+  description: Its phases that had begun, unless it was a rehearsal.
+  returned: when O(state=begun)
+  type: list
+  sample: [vault]
 phase:
   description: The phase as noted.
   returned: when O(state=phase_ended)
@@ -228,6 +227,11 @@ record:
   returned: when O(state) is V(finished) or V(aborted)
   type: dict
   sample: {id: 20261127T221500Z, outcome: completed, verdict: passed}
+metrics_problem:
+  description: Why O(metrics_file) could not be written.
+  returned: when it could not
+  type: str
+  sample: Cannot write /var/lib/node-exporter/drill.prom
 record_file:
   description: Where it lies.
   returned: when O(state) is V(finished) or V(aborted)

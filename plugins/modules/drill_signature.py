@@ -30,12 +30,12 @@ requirements:
 options:
   path:
     description:
-      - The record that is signed; to verify, the folder of the records.
+      - The record, or the folder of the records. What is signed is left as it is.
     type: path
     required: true
   state:
     description:
-      - V(signed) signs one record, unless it is signed. V(verified) fails when a signature is not good.
+      - V(signed) signs what is not signed. V(verified) takes the folder, and fails when a signature is not good.
     type: str
     choices: [signed, verified]
     default: signed
@@ -129,7 +129,8 @@ def _run(module: SecurityDrModule) -> dict[str, Any]:
 def _with(module: SecurityDrModule, signer: Any) -> dict[str, Any]:
     options, path = module.params, Path(module.params["path"])
     if options["state"] == "signed":
-        return {"changed": signature.sign(path, signer, writes=not module.check_mode)}
+        sign = signature.sign_all if path.is_dir() else signature.sign
+        return {"changed": sign(path, signer, writes=not module.check_mode)}
     records = chain.read(path)
     bad, unsigned = signature.check(records, signer)
     if bad or (unsigned and options["required"]):

@@ -23,7 +23,7 @@ from lab.playbook import ROOT, Playbook
 from lab.processes import wait_for
 
 SCHEMA = json.loads((ROOT / "docs/schemas/drill-record.schema.json").read_text())
-INJECTED = "Note that alerts may follow"
+INJECTED = "Stop when it was not injected"
 """The task after the one that injects."""
 
 

@@ -207,7 +207,7 @@ class DrillLab:
                 "vault_api_addr": node.address,
                 "vault_recovery_stop_command": dr.command(node, "stop"),
                 "vault_recovery_start_command": dr.command(node, "start"),
-                "vault_quorum_data_path": str(node.data),
+                "dr_drill_vault_data_path": str(node.data),
             }
         self.variables |= {
             "dr_drill_vault_unreachable": [{"host": "127.0.0.1", "port": 1}],

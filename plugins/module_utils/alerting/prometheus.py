@@ -82,7 +82,7 @@ class Http:
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise AlertingError(
-                f"{self._what} does not answer on {self.url}: {reason}. Is it running, and is this its address?"
+                f"{self._what} does not answer on {self.url.partition('?')[0]}: {reason}. Is it running, and is this its address?"
             ) from error
 
 

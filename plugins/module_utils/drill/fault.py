@@ -4,7 +4,7 @@
 """A fault that is injected on a host, seen to be in force, and undone, whatever becomes of who injected it.
 
 Before anything is stopped, a dead man's switch is armed on the host itself: a transient timer of systemd, or a process
-of its own where there is no systemd, which undoes the fault when nobody has in time.
+of its own where there is no systemd, which undoes the fault when nobody has in time. The module drill_fault calls it. NAME.json in the folder is ours, NAME.undone the switch's.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ _LONGEST = 120.0
 
 # The undoing, and the time of it for who asks later. Tried again until it succeeds, for a while.
 _UNDO = (
-    'file=$1; shift; for attempt in 1 2 3 4 5 6 7 8 9 10; do "$@" && break; sleep 5; done && '
-    'date -u +%Y-%m-%dT%H:%M:%S.000Z >"$file"'
+    'file=$1; shift; for attempt in 1 2 3 4 5 6 7 8 9 10; do if "$@"; then date -u +%Y-%m-%dT%H:%M:%S.000Z >"$file.new" '
+    '&& mv "$file.new" "$file"; exit; fi; sleep 5; done; exit 1'
 )
 _AFTER = f'sleep "$1"; shift; {_UNDO}'
+_PASSED_ON = ("HOME", "PATH", "KUBECONFIG")
+"""Of the environment, to the switch: a service of systemd has none of it."""
 
 Run = Callable[[Sequence[str]], tuple[int, str]]
 """Runs a command and gives its status and what it wrote."""
@@ -91,7 +93,7 @@ def replicas_of(
     run: Run, workload: str, namespace: str, kubectl: Sequence[str], noted: Optional[Mapping[str, Any]] = None
 ) -> int:
     """How many a workload is meant to have; of one whose fault is noted, how many it had before. Raises DrillError."""
-    if noted is not None:
+    if noted is not None and noted["undo"][-1].startswith("--replicas="):
         return int(noted["undo"][-1].partition("=")[2])
     argv = [*kubectl, "--namespace", namespace, "get", workload, "-o", "jsonpath={.spec.replicas}"]
     status, output = run(argv)
@@ -123,7 +125,7 @@ class Injector:
 
     Args:
         folder: where it is noted what is in force; in /run, so that a reboot forgets it.
-        run, clock, sleep: collaborators.
+        run, now, sleep: collaborators.
         systemd: whether systemd is init here.
     """
 
@@ -157,11 +159,16 @@ class Injector:
         """
         _check_name(fault.name)
         known = self.state(fault.name)
-        if known is not None and self.in_force(fault):
-            return {"changed": False, "fault": _told(known)}
-        self.rehearse(fault)
         if known is not None:
-            self._disarm(fault.name, known)
+            if known["undo"] != list(fault.undo):
+                raise DrillError(
+                    f"Nothing was injected: a fault of the name {fault.name} is noted here, {known['what']}, and it is "
+                    "another. Undo it first: state undone."
+                )
+            if self.in_force(fault) and not self._undone_file(fault.name).exists():
+                return {"changed": False, "fault": _told(known)}
+            self.undo(fault, wait)
+        self.rehearse(fault)
         state: dict[str, Any] = {"what": fault.what, "undo": list(fault.undo), "undone": None, "undone_by": None}
         self._forget(fault.name)
         self._write(fault.name, state)
@@ -203,21 +210,22 @@ class Injector:
         if state is None:
             return {"changed": False, "fault": None}
         by_switch = self._undone_file(fault.name)
+        # What was injected is undone, whatever is asked for by now; also after the switch, which does no harm.
+        status, output = self._run(state["undo"])
+        if status != 0:
+            raise DrillError(
+                f"The fault is not undone: {_said(state['undo'], status, output)} The dead man's switch on this host "
+                f"tries it once more. By hand: {' '.join(state['undo'])}"
+            )
         if by_switch.exists():
             state.update(undone=by_switch.read_text().strip(), undone_by="dead-man")
         else:
-            status, output = self._run(fault.undo)
-            if status != 0:
-                raise DrillError(
-                    f"The fault is not undone: {_said(fault.undo, status, output)} The dead man's switch on this host "
-                    f"tries it once more. By hand: {' '.join(fault.undo)}"
-                )
             state.update(undone=_stamp(self._now()), undone_by="drill")
         well = self._wait(lambda: self._run(fault.check)[0] == 0, wait)
         if not well:
             raise DrillError(
-                f"{' '.join(fault.undo)} was run, and {' '.join(fault.check)} still fails after {wait:g} s: it is not "
-                "as it was. Look at the log of what was stopped."
+                f"{' '.join(state['undo'])} was run, and {' '.join(fault.check)} still fails after {wait:g} s: "
+                "it is not as it was. Look at the log of what was stopped."
             )
         self._disarm(fault.name, state)
         self._forget(fault.name)
@@ -240,7 +248,10 @@ class Injector:
         if self._systemd:
             unit = _unit(fault.name)
             argv = ["systemd-run", "--quiet", f"--unit={unit}", f"--on-active={seconds:g}"]
-            argv += ["--timer-property=AccuracySec=1s", "/bin/sh", "-c", _UNDO, "sh", told, *fault.undo]
+            argv += ["--timer-property=AccuracySec=1s", "--collect"]
+            argv += [f"--setenv={name}={os.environ[name]}" for name in _PASSED_ON if name in os.environ]
+            # systemd takes ${X} for a variable of its own.
+            argv += ["/bin/sh", "-c", _UNDO, "sh", told, *(word.replace("$", "$$") for word in fault.undo)]
             status, output = self._run(argv)
             if status != 0:
                 self._forget(fault.name)

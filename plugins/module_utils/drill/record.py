@@ -56,13 +56,14 @@ class Drill:
             closed: findings that are closed now: id, by and text.
 
         Returns:
-            drill, the journal; killed, the name of the record of a drill that was killed, or None.
+            drill, the journal; killed, the name of the record of a drill that was killed, or None; killed_phases, what
+            of it had begun, unless it was a rehearsal.
 
         Raises:
             StoreError: another drill runs, or the folder cannot be used.
             DrillError: a record cannot be read, the chain is broken, or a finding to be closed is not open.
         """
-        killed = None
+        killed, unfinished = None, list[str]()
         if self.writes:
             try:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,6 +72,7 @@ class Drill:
             playbook_lock.acquire(self.folder, playbook_lock.current_holder(), WHAT)
             left = self._left()
             if left is not None:
+                unfinished = [phase["name"] for phase in left["phases"] if left["mode"] == "drill"]
                 killed = self._write(left, ABORTED, "The drill was killed, or its controller was lost.", now)
         records = chain.read(self.folder)
         told = chain.problems(records)
@@ -80,6 +82,11 @@ class Drill:
                 "drill goes into an empty folder, and these are kept as they are."
             )
         findings = _carried(records, closed, now)
+        if records and f"drill-{now.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}.json" <= records[-1][0]:
+            raise DrillError(
+                f"It is {stamp(now)} here, and {records[-1][0]} is not before that: the record would not be the "
+                "newest. Set this machine's clock."
+            )
         drill = {
             "schema_version": SCHEMA_VERSION,
             "id": f"{now.astimezone(timezone.utc):%Y%m%dT%H%M%SZ}",
@@ -93,7 +100,7 @@ class Drill:
             "findings": findings,
         }
         self._note(drill)
-        return {"changed": True, "drill": drill, "killed": killed}
+        return {"changed": True, "drill": drill, "killed": killed, "killed_phases": unfinished}
 
     def begin_phase(self, name: str, title: str, objective: Mapping[str, Any], now: datetime) -> Json:
         """Notes that a phase begins, so that a killed drill tells where it was. Raises StoreError, DrillError."""
@@ -167,7 +174,8 @@ class Drill:
 
     def _write(self, drill: Mapping[str, Any], outcome: str, problem: Optional[str], now: datetime) -> str:
         ended = [{**phase, "ended": phase["ended"] or stamp(now)} for phase in drill["phases"]]
-        passed = outcome == "completed" and bool(ended) and all(phase["verdict"] == PASSED for phase in ended)
+        whole_scope = {phase["name"] for phase in ended} == set(drill["scope"])
+        passed = outcome == "completed" and whole_scope and all(phase["verdict"] == PASSED for phase in ended)
         whole = {
             **drill,
             "phases": ended,
@@ -195,7 +203,7 @@ class Drill:
     def _drill(self) -> Json:
         drill = self._left()
         if drill is None and not self.writes:
-            return {"id": "check", "mode": "rehearsal", "operator": "", "phases": [], "findings": []}
+            return {"id": "check", "mode": "rehearsal", "operator": "", "scope": [], "phases": [], "findings": []}
         if drill is None:
             raise DrillError(f"No drill has begun in {self.folder}: state 'begun' comes first.")
         return drill
@@ -212,10 +220,10 @@ def _problem(phase: Mapping[str, Any], told: Mapping[str, Any], mode: str) -> Op
         return None
     objective, measured = phase["objective"], phase["measured"]
     if measured is None:
-        return f"Nothing was measured of this: {objective['what']}."
+        return f"Nothing was measured {objective['what']}."
     if measured > objective["at_most"]:
-        allowed = f"{objective['at_most']:g} {objective['unit']}"
-        return f"{objective['what']}: {measured:g} {objective['unit']}, and at most {allowed} were allowed."
+        # Without the value, which is another each time: it stands in the phase.
+        return f"More than {objective['at_most']:g} {objective['unit']} {objective['what']}."
     return None
 
 
@@ -223,7 +231,7 @@ def _add_finding(drill: Json, phase: str, text: str, owner: str, due: str) -> No
     known = next((one for one in drill["findings"] if one["phase"] == phase and one["text"] == text), None)
     if known is not None:
         # Seen again: whoever closed it was wrong.
-        known["status"] = "open"
+        known.update(status="open", closed=None)
         return
     number = 1 + sum(one["first_seen_in"] == drill["id"] for one in drill["findings"])
     drill["findings"].append(

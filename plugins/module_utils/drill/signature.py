@@ -141,6 +141,12 @@ def sign(file: Path, signer: Any, writes: bool = True) -> bool:
     return True
 
 
+def sign_all(folder: Path, signer: Any, writes: bool = True) -> bool:
+    """Signs every record of a folder that is not signed. Whether one was, or would be. Raises as `sign` does."""
+    signed = [sign(folder / name, signer, writes) for name, _record in chain.read(folder)]
+    return any(signed)
+
+
 def check(records: Sequence[tuple[str, Mapping[str, Any]]], signer: Any) -> tuple[list[str], list[str]]:
     """The names of the records whose signature is not good, and of those that have none of this kind.
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the results of a part's tasks come to: measured, measurements, evidence and findings, for its phase's record.
 
-Every time is of one clock, the controller's, but that of a fault, which is of the host that it was injected on.
+The filter drill_told calls it. Every time is of one clock, the controller's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Union
+from typing import Any
 
 Told = dict[str, Any]
 
@@ -50,8 +50,7 @@ def vault(record: Mapping[str, Any], file: str, tried: int) -> Told:
 
 def logs(markers: Sequence[Mapping[str, Any]], seen: Sequence[Mapping[str, Any]], name: str) -> Told:
     """Of the markers that were logged, one a host, and of what the backend of this name said of each."""
-    # The marker's time is of its host's clock, which may be ahead.
-    took = [max(0.0, one["backends"][name]["age"]) for one in seen]
+    took = [one["backends"][name]["age"] for one in seen]
     return {
         "measured": max(took),
         "evidence": [
@@ -64,13 +63,12 @@ def certificates(
     before: Sequence[Mapping[str, Any]],
     refused: Mapping[str, Any],
     after: Sequence[Mapping[str, Any]],
-    fault: Mapping[str, Any],
-    now: float,
+    seconds: float,
 ) -> Told:
-    """Of the endpoints' certificates before and after, of the renewal that was refused, and of the fault."""
+    """Of the endpoints' certificates before and after, the renewal that was refused, and the time that one took."""
     new = {one["serial"] for one in after} - {one["serial"] for one in before}
     return {
-        "measured": round(max(0.0, now - seconds(fault["undone"])), 3),
+        "measured": round(seconds, 3),
         "evidence": [
             f"{len(before)} endpoints good with the CA away",
             f"renewal without the CA ended with status {refused['rc']}",
@@ -79,15 +77,14 @@ def certificates(
     }
 
 
-def alert(since: Union[float, str], arrived: Mapping[str, Any], what: str) -> Told:
+def alert(since: float, arrived: Mapping[str, Any], what: str) -> Told:
     """Of an alert at its receiver.
 
     Args:
-        since: when its cause began, in seconds since 1970 or as records have it.
+        since: seconds since 1970 when its cause began.
         what: it was, for the evidence.
     """
-    began = seconds(since) if isinstance(since, str) else since
-    return {"measured": round(arrived["arrived_at"] - began, 3), "evidence": [f"{what}: {arrived['alert_id']}"]}
+    return {"measured": round(arrived["arrived_at"] - since, 3), "evidence": [f"{what}: {arrived['alert_id']}"]}
 
 
 PARTS: dict[str, Callable[..., Told]] = {

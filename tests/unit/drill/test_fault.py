@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -88,7 +89,7 @@ def test_the_switch_was_first(host: Host, tmp_path: Path) -> None:
     (tmp_path / "logs.undone").write_text("2026-11-27T09:10:00.000Z\n")
     told = host.injector(tmp_path).undo(LOKI, 5)
     assert (told["fault"]["undone"], told["fault"]["undone_by"]) == ("2026-11-27T09:10:00.000Z", "dead-man")
-    assert "systemctl start" not in host.ran
+    assert "systemctl start" in host.ran, "once more does no harm, and the switch may have come to nothing"
 
 
 def test_injected_again_after_the_switch_was_first(host: Host, tmp_path: Path) -> None:
@@ -97,6 +98,25 @@ def test_injected_again_after_the_switch_was_first(host: Host, tmp_path: Path) -
     (tmp_path / "logs.undone").write_text("2026-11-27T09:10:00.000Z\n")
     assert host.injector(tmp_path).inject(LOKI, 600, 5)["changed"] is True
     assert not (tmp_path / "logs.undone").exists()
+
+
+def test_another_fault_of_the_same_name_is_not_forgotten(host: Host, tmp_path: Path) -> None:
+    host.injector(tmp_path).inject(LOKI, 600, 5)
+    other = of_unit("logs", "elasticsearch.service")
+    with pytest.raises(DrillError, match=r"is noted here, systemctl stop loki\.service, and it is another"):
+        host.injector(tmp_path).inject(other, 600, 5)
+    host.ran.clear()
+    host.injector(tmp_path).undo(other, 5)
+    assert host.active, "what was injected is undone, whatever is asked for by now"
+
+
+def test_the_switch_that_fails_says_nothing(tmp_path: Path) -> None:
+    """The shell's part, with a command that never succeeds, and no time between the attempts."""
+    script, told = faults._UNDO.replace("sleep 5", ":"), tmp_path / "told"
+    failed = subprocess.run(["sh", "-c", script, "sh", str(told), "false"], check=False)
+    assert (failed.returncode, told.exists()) == (1, False)
+    assert subprocess.run(["sh", "-c", script, "sh", str(told), "true"], check=False).returncode == 0
+    assert told.read_text().endswith("Z\n")
 
 
 def test_nothing_is_injected_where_it_is_down_already(host: Host, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.playbook_lock
 
 START = datetime(2026, 11, 27, 9, tzinfo=timezone.utc)
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/schemas/drill-record.schema.json").read_text())
-OBJECTIVE = {"what": "the marker in the secondary", "at_most": 30.0, "unit": "s"}
+OBJECTIVE = {"what": "until the marker is in the secondary", "at_most": 30.0, "unit": "s"}
 FAULT = {
     "what": "systemctl stop loki.service on log1",
     "injected": "2026-11-27T09:00:01.000Z",
@@ -73,8 +73,8 @@ class TestVerdict:
     @pytest.mark.parametrize(
         ("told", "finding"),
         [
-            ({"measured": 30.1}, "the marker in the secondary: 30.1 s, and at most 30 s were allowed."),
-            ({}, "Nothing was measured of this: the marker in the secondary."),
+            ({"measured": 30.1}, "More than 30 s until the marker is in the secondary."),
+            ({}, "Nothing was measured until the marker is in the secondary."),
             ({"measured": 1.0, "problem": "The fault did not take."}, "The fault did not take."),
         ],
     )
@@ -93,6 +93,9 @@ class TestVerdict:
         assert (record["verdict"], record["phases"][0]["verdict"]) == ("failed", "skipped")
         assert record["phases"][0]["deviations"] == ["Not run: a real alert fires"]
         assert record["findings"] == []
+
+    def test_a_part_that_never_began_has_not_passed(self, folder: Path) -> None:
+        assert whole(folder, {"measured": 1.0}, scope=["logs", "alerting"])["verdict"] == "failed"
 
     def test_aborted_is_never_passed(self, folder: Path) -> None:
         record = whole(folder, {"measured": 1.0}, problem="A real alert fires.")
@@ -117,7 +120,7 @@ class TestKilled:
         first.begin(about(), [], START)
         first.begin_phase("logs", "Logs", OBJECTIVE, at(1))
         begun = Drill(folder).begin(about(operator="bob"), [], at(3600))
-        assert begun["killed"] == "drill-20261127T090000Z.json"
+        assert (begun["killed"], begun["killed_phases"]) == ("drill-20261127T090000Z.json", ["logs"])
         ((_name, record),) = chain.read(folder)
         jsonschema.validate(record, SCHEMA, cls=jsonschema.Draft202012Validator)
         assert (record["outcome"], record["verdict"], record["operator"]) == ("aborted", "failed", "alice")
@@ -159,6 +162,10 @@ class TestFindings:
         again = whole(folder, {"problem": "No marker."}, begin=100, closed=closing)
         assert [(one["id"], one["status"]) for one in again["findings"]] == [(finding["id"], "open")]
 
+    def test_a_missed_objective_is_one_finding_however_often(self, folder: Path) -> None:
+        (finding,) = whole(folder, {"measured": 31.0})["findings"]
+        assert whole(folder, {"measured": 47.0}, begin=100)["findings"] == [finding]
+
     def test_two_of_one_drill_are_told_apart(self, folder: Path) -> None:
         found = whole(folder, {"measured": 1.0, "findings": ["Snapshot b was damaged.", "Snapshot c, too."]})
         assert [one["id"] for one in found["findings"]] == ["F-20261127T090000Z-1", "F-20261127T090000Z-2"]
@@ -181,6 +188,12 @@ def test_files_are_private(folder: Path) -> None:
     whole(folder, {"measured": 1.0})
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_a_clock_that_was_set_back_takes_no_new_drill(folder: Path) -> None:
+    whole(folder, {"measured": 1.0}, begin=100)
+    with pytest.raises(DrillError, match="Set this machine's clock"):
+        Drill(folder).begin(about(), [], at(50))
 
 
 def test_check_mode_writes_nothing(folder: Path) -> None:
