@@ -81,8 +81,10 @@ class Http:
                 return error.code, error.read(_LONGEST).decode(errors="replace")
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
+            # Without what may be a secret.
+            where = self.url.partition("?")[0]
             raise AlertingError(
-                f"{self._what} does not answer on {self.url.partition('?')[0]}: {reason}. Is it running, and is this its address?"
+                f"{self._what} does not answer on {where}: {reason}. Is it running, and is this its address?"
             ) from error
 
 

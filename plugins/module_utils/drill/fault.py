@@ -4,7 +4,8 @@
 """A fault that is injected on a host, seen to be in force, and undone, whatever becomes of who injected it.
 
 Before anything is stopped, a dead man's switch is armed on the host itself: a transient timer of systemd, or a process
-of its own where there is no systemd, which undoes the fault when nobody has in time. The module drill_fault calls it. NAME.json in the folder is ours, NAME.undone the switch's.
+of its own where there is no systemd, which undoes the fault when nobody has in time.
+The module drill_fault calls it. NAME.json in its folder is ours, NAME.undone the switch's.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _LONGEST = 120.0
 
 # The undoing, and the time of it for who asks later. Tried again until it succeeds, for a while.
 _UNDO = (
-    'file=$1; shift; for attempt in 1 2 3 4 5 6 7 8 9 10; do if "$@"; then date -u +%Y-%m-%dT%H:%M:%S.000Z >"$file.new" '
-    '&& mv "$file.new" "$file"; exit; fi; sleep 5; done; exit 1'
+    'file=$1; shift; for attempt in 1 2 3 4 5 6 7 8 9 10; do if "$@"; then '
+    'date -u +%Y-%m-%dT%H:%M:%S.000Z >"$file.new" && mv "$file.new" "$file"; exit; fi; sleep 5; done; exit 1'
 )
 _AFTER = f'sleep "$1"; shift; {_UNDO}'
 _PASSED_ON = ("HOME", "PATH", "KUBECONFIG")
