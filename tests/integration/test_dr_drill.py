@@ -65,7 +65,7 @@ def test_a_rehearsal_stops_nothing_and_passes(site: DrillLab, tmp_path: Path) ->
 def test_killed_with_a_fault_in_force_it_is_undone_and_told(site: DrillLab, tmp_path: Path, part: str) -> None:
     if part not in site.parts:
         pytest.skip(" ".join(site.left_out))
-    run = site.for_real(dr_drill_records=str(tmp_path), dr_drill_dead_man_seconds=20).start("--tags", part)
+    run = site.for_real(dr_drill_records=str(tmp_path), dr_drill_dead_man_seconds=8).start("--tags", part)
     run.wait_for_task(INJECTED)
     run.kill_all()
     url = site.variables[f"dr_drill_{part}_fault"]["commands"]["check"][-1]
