@@ -211,7 +211,6 @@ class DrillLab:
             }
         self.variables |= {
             "dr_drill_vault_unreachable": [{"host": "127.0.0.1", "port": 1}],
-            "dr_drill_vault_data_path": str(dr.folder),
             "vault_recovery_ca_cert": str(dr.ca_file),
             "vault_recovery_snapshot": "latest",
             "vault_recovery_store": {
