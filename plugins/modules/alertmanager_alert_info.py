@@ -150,7 +150,7 @@ def _look(module: SecurityDrModule) -> dict[str, Any]:
 
     def wanted() -> bool:
         last[:] = look()
-        return bool(last) != options["absent"]
+        return bool(last) is not bool(options["absent"])
 
     _found, seconds, problem = wait_for(wanted, options["wait"])
     if problem:
