@@ -202,6 +202,31 @@ def test_a_dr_cluster_that_is_not_isolated_gets_nothing(site: DrillLab, tmp_path
     assert [node.health() for node in site.dr.nodes] == [501, 501, 501]
 
 
+def test_a_dr_cluster_that_is_not_empty_is_not_touched(site: DrillLab, tmp_path: Path) -> None:
+    site.dr.initialize(shares=1, threshold=1, wait_voters=False)
+    try:
+        run = site.for_real(dr_drill_records=str(tmp_path)).run("--tags", "vault")
+        assert run.rc == 2
+        assert "is initialised and holds the data of the cluster" in texts(newest(tmp_path))
+        assert site.dr.nodes[0].health() == 200
+    finally:
+        site.dr.wipe_and_start()
+
+
+def test_a_host_that_is_away_fails_its_part_alone(site: DrillLab, tmp_path: Path) -> None:
+    away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    site.hosts["away"] = away
+    try:
+        fault = {**site.variables["dr_drill_logs_fault"], "host": "away"}
+        run = site.for_real(dr_drill_records=str(tmp_path), dr_drill_logs_fault=fault).run("--tags", "logs,alerting")
+    finally:
+        del site.hosts["away"]
+    assert run.rc == 2
+    record = newest(tmp_path)
+    assert [one["verdict"] for one in record["phases"]] == ["failed", "passed"]
+    assert record["outcome"] == "completed"
+
+
 def test_a_real_alert_ends_it(site: DrillLab, tmp_path: Path) -> None:
     alert = {"labels": {"alertname": "VaultDown", "severity": "critical", "for": "this test"}}
     url = f"{site.alertmanager.url}/api/v2/alerts"
