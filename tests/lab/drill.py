@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.rule
 from ansible_collections.custodes.security_dr.plugins.module_utils.logs import fluent_bit as fluent_bit_config
 
 from .alertmanager import Alertmanager
+from .endpoint import TlsServer
 from .fluent_bit import FluentBit, fluent_bit_binary
 from .lab import Lab
 from .loki import Loki
@@ -86,32 +84,6 @@ class Shipper:
 
     def kill(self) -> None:
         self._stop.set()
-
-
-class TlsServer:
-    """Says hello by TLS, with the certificate that is in the file when it is asked."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._socket = socket.create_server(("127.0.0.1", free_port()))
-        self.port: int = self._socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _address = self._socket.accept()
-            except OSError:
-                return
-            with suppress(OSError), connection:
-                connection.settimeout(5)
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                context.load_cert_chain(self._file)
-                with context.wrap_socket(connection, server_side=True) as secure:
-                    secure.recv(1)
-
-    def kill(self) -> None:
-        self._socket.close()
 
 
 class DrillLab:
@@ -286,7 +258,7 @@ class DrillLab:
         renew = [sys.executable, str(script), str(told)]
         subprocess.run(renew, check=True, timeout=60)
         self.tls = TlsServer(file)
-        self._ends.append(self.tls.kill)
+        self._ends.append(self.tls.stop)
 
         def become(state: str) -> None:
             if state == "down":

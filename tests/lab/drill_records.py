@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.drill import chain
-from ansible_collections.custodes.security_dr.plugins.module_utils.drill.record import stamp
+from ansible_collections.custodes.security_dr.plugins.module_utils.drill.times import stamp
 
 PARTS = (
     ("vault", "Vault comes back from the newest snapshot", "until the canaries are readable", 300, 19, 2),

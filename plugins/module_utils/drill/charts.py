@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Optional
 
-from .told import seconds
+from .times import seconds
 
 WIDTH = 900
 """Of every drawing, in its own units; the page scales it."""

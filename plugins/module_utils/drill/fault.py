@@ -23,6 +23,7 @@ from typing import Any, Optional
 
 from ..files import StoreError, explain, read_json, write_json
 from .errors import DrillError
+from .times import stamp
 
 FOLDER = Path("/run/custodes-drill")
 SYSTEMD = Path("/run/systemd/system")
@@ -174,7 +175,7 @@ class Injector:
         self._forget(fault.name)
         self._write(fault.name, state)
         self._arm(fault, seconds, state)
-        state["injected"] = _stamp(self._now())
+        state["injected"] = stamp(self._now())
         self._write(fault.name, state)
         status, output = self._run(fault.inject)
         if status != 0 or not self._wait(lambda: self.in_force(fault), wait):
@@ -185,7 +186,7 @@ class Injector:
             )
             self.undo(fault, wait)
             raise DrillError(f"The fault did not take, and was undone: {reason}")
-        state["confirmed"] = _stamp(self._now())
+        state["confirmed"] = stamp(self._now())
         self._write(fault.name, state)
         return {"changed": True, "fault": _told(state)}
 
@@ -221,7 +222,7 @@ class Injector:
         if by_switch.exists():
             state.update(undone=by_switch.read_text().strip(), undone_by="dead-man")
         else:
-            state.update(undone=_stamp(self._now()), undone_by="drill")
+            state.update(undone=stamp(self._now()), undone_by="drill")
         well = self._wait(lambda: self._run(fault.check)[0] == 0, wait)
         if not well:
             raise DrillError(
@@ -328,10 +329,6 @@ def _started(pid: int) -> Optional[str]:
 
 def _told(state: dict[str, Any]) -> dict[str, Any]:
     return {key: state.get(key) for key in ("what", "injected", "confirmed", "undone", "undone_by")}
-
-
-def _stamp(now: datetime) -> str:
-    return now.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _said(argv: Sequence[str], status: int, output: str) -> str:

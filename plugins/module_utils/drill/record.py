@@ -18,6 +18,7 @@ from .. import playbook_lock, textfile
 from ..files import StoreError, explain, read_json, write_json
 from . import chain
 from .errors import DrillError
+from .times import seconds, stamp
 
 SCHEMA_VERSION = 1
 JOURNAL = "open.json"
@@ -29,11 +30,6 @@ DUE_DAYS = 30
 """Days until a finding is due, unless told otherwise."""
 
 Json = dict[str, Any]
-
-
-def stamp(now: datetime) -> str:
-    """A time as the record has it, in UTC."""
-    return now.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Drill:
@@ -273,7 +269,7 @@ def metrics(records: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     Rehearsals do not count.
     """
     drills = [record for _name, record in records if record["mode"] == "drill"]
-    ended = [(_seconds(record["ended"]), record["verdict"]) for record in drills]
+    ended = [(seconds(record["ended"]), record["verdict"]) for record in drills]
     findings = [finding for finding in (drills[-1]["findings"] if drills else []) if finding["status"] == "open"]
     return textfile.gauges(
         "custodes_drill_",
@@ -291,8 +287,3 @@ def metrics(records: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
             ("open_findings", "Findings of the last drill that are open.", [({}, len(findings))]),
         ],
     )
-
-
-def _seconds(time: str) -> float:
-    # Python 3.9 reads no Z.
-    return datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()

@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from . import charts
 from .charts import duration
-from .told import seconds
+from .times import seconds
 
 PARTS = {
     "vault": "Vault",

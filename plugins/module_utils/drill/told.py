@@ -10,16 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 Told = dict[str, Any]
-
-
-def seconds(time: str) -> float:
-    """Seconds since 1970 of a time as records have it."""
-    # Python 3.9 reads no Z.
-    return datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()
 
 
 def vault(record: Mapping[str, Any], file: str, tried: int) -> Told:
