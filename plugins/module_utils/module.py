@@ -114,6 +114,14 @@ CA_SPEC: dict[str, dict[str, Any]] = {
 }
 """Options of the modules that speak to a certificate authority; described in doc_fragments/ca.py."""
 
+HTTP_SPEC: dict[str, dict[str, Any]] = {
+    "ca_cert": {"type": "path"},
+    "url_username": {"type": "str"},
+    "url_password": {"type": "str", "no_log": True},
+    "timeout": {"type": "float", "default": 10.0},
+}
+"""Options of the modules that speak to Alertmanager or its receivers; described in doc_fragments/http.py."""
+
 EXPECTED = (
     VaultError,
     SnapshotError,

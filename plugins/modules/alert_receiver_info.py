@@ -16,6 +16,7 @@ description:
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
+  - custodes.security_dr.http
 attributes:
   check_mode:
     support: full
@@ -40,23 +41,6 @@ options:
     description:
       - A key of the API that may read. Of V(webhook) and V(jsm), a bearer token.
     type: str
-  ca_cert:
-    description:
-      - CA certificates. Without it, the system's.
-    type: path
-  url_username:
-    description:
-      - User of its basic authentication.
-    type: str
-  url_password:
-    description:
-      - Password of O(url_username).
-    type: str
-  timeout:
-    description:
-      - Seconds of one request.
-    type: float
-    default: 10.0
   marker:
     description:
       - Text that stands in no other alert, such as the value of a label.
@@ -125,7 +109,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.aler
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.errors import AlertingError
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.prometheus import Http
-from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.module import HTTP_SPEC, SecurityDrModule
 
 
 def main() -> None:
@@ -135,10 +119,7 @@ def main() -> None:
             "type": {"type": "str", "choices": ["webhook", "pagerduty", "opsgenie", "jsm"], "required": True},
             "url": {"type": "str"},
             "token": {"type": "str", "no_log": True},
-            "ca_cert": {"type": "path"},
-            "url_username": {"type": "str"},
-            "url_password": {"type": "str", "no_log": True},
-            "timeout": {"type": "float", "default": 10.0},
+            **HTTP_SPEC,
             "marker": {"type": "str", "required": True},
             "since": {"type": "float"},
             "acknowledged": {"type": "bool", "default": False},

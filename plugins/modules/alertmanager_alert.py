@@ -16,6 +16,7 @@ description:
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
+  - custodes.security_dr.http
 attributes:
   check_mode:
     support: full
@@ -29,23 +30,6 @@ options:
       - Address of one Alertmanager, with the path it is served under.
     type: str
     required: true
-  ca_cert:
-    description:
-      - CA certificates. Without it, the system's.
-    type: path
-  url_username:
-    description:
-      - User of its basic authentication.
-    type: str
-  url_password:
-    description:
-      - Password of O(url_username).
-    type: str
-  timeout:
-    description:
-      - Seconds of one request.
-    type: float
-    default: 10.0
   labels:
     description:
       - Labels of the alert, C(alertname) among them. They are what it is known by.
@@ -90,7 +74,7 @@ from typing import Any
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alerts import Alertmanager
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.prometheus import Http
-from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.module import HTTP_SPEC, SecurityDrModule
 
 
 def main() -> None:
@@ -98,10 +82,7 @@ def main() -> None:
     module = SecurityDrModule(
         {
             "url": {"type": "str", "required": True},
-            "ca_cert": {"type": "path"},
-            "url_username": {"type": "str"},
-            "url_password": {"type": "str", "no_log": True},
-            "timeout": {"type": "float", "default": 10.0},
+            **HTTP_SPEC,
             "labels": {"type": "dict", "required": True},
             "annotations": {"type": "dict", "default": {}},
             "state": {"type": "str", "choices": ["firing", "resolved"], "default": "firing"},

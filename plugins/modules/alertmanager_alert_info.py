@@ -16,6 +16,7 @@ description:
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
+  - custodes.security_dr.http
 attributes:
   check_mode:
     support: full
@@ -30,23 +31,6 @@ options:
     type: list
     elements: str
     required: true
-  ca_cert:
-    description:
-      - CA certificates. Without it, the system's.
-    type: path
-  url_username:
-    description:
-      - User of its basic authentication.
-    type: str
-  url_password:
-    description:
-      - Password of O(url_username).
-    type: str
-  timeout:
-    description:
-      - Seconds of one request.
-    type: float
-    default: 10.0
   labels:
     description:
       - Labels that the alert has to have.
@@ -101,7 +85,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.aler
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.errors import AlertingError
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.prometheus import Http
-from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.module import HTTP_SPEC, SecurityDrModule
 
 
 def main() -> None:
@@ -109,10 +93,7 @@ def main() -> None:
     module = SecurityDrModule(
         {
             "urls": {"type": "list", "elements": "str", "required": True},
-            "ca_cert": {"type": "path"},
-            "url_username": {"type": "str"},
-            "url_password": {"type": "str", "no_log": True},
-            "timeout": {"type": "float", "default": 10.0},
+            **HTTP_SPEC,
             "labels": {"type": "dict", "default": {}},
             "ignore": {"type": "list", "elements": "str", "default": ["Watchdog"]},
             "wait": {"type": "float", "default": 0.0},

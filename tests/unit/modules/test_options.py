@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.custodes.security_dr.plugins.doc_fragments import auth, ca, connection, store
+from ansible_collections.custodes.security_dr.plugins.doc_fragments import auth, ca, connection, http, store
 from ansible_collections.custodes.security_dr.plugins.module_utils import module as glue
 from unit.modules.runner import PACKAGE, Spec, taken, told
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
 MODULES = sorted(
     path.stem
-    for kind in ("vault_*.py", "ca_*.py")
+    for kind in ("vault_*.py", "ca_*.py", "alert*_alert*.py", "alert_*.py")
     for path in (ROOT / "plugins" / "modules").glob(kind)
     if not (ROOT / "plugins" / "action" / path.name).exists()
 )
@@ -28,6 +28,7 @@ FRAGMENTS = {
     "custodes.security_dr.connection": connection.ModuleDocFragment.DOCUMENTATION,
     "custodes.security_dr.auth": auth.ModuleDocFragment.DOCUMENTATION,
     "custodes.security_dr.ca": ca.ModuleDocFragment.DOCUMENTATION,
+    "custodes.security_dr.http": http.ModuleDocFragment.DOCUMENTATION,
     "custodes.security_dr.store": store.ModuleDocFragment.DOCUMENTATION,
 }
 
@@ -38,6 +39,7 @@ FRAGMENTS = {
         (glue.CONNECTION_SPEC, connection.ModuleDocFragment.DOCUMENTATION),
         (glue.AUTH_SPEC, auth.ModuleDocFragment.DOCUMENTATION),
         (glue.CA_SPEC, ca.ModuleDocFragment.DOCUMENTATION),
+        (glue.HTTP_SPEC, http.ModuleDocFragment.DOCUMENTATION),
         (glue.STORES_SPEC, store.ModuleDocFragment.DOCUMENTATION),
     ],
 )
