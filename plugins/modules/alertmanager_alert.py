@@ -16,7 +16,7 @@ description:
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
-  - custodes.security_dr.http
+  - custodes.security_dr.alerts
 attributes:
   check_mode:
     support: full

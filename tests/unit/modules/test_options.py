@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.custodes.security_dr.plugins.doc_fragments import auth, ca, connection, http, store
+from ansible_collections.custodes.security_dr.plugins.doc_fragments import alerts, auth, ca, connection, store
 from ansible_collections.custodes.security_dr.plugins.module_utils import module as glue
 from unit.modules.runner import PACKAGE, Spec, taken, told
 
@@ -28,7 +28,7 @@ FRAGMENTS = {
     "custodes.security_dr.connection": connection.ModuleDocFragment.DOCUMENTATION,
     "custodes.security_dr.auth": auth.ModuleDocFragment.DOCUMENTATION,
     "custodes.security_dr.ca": ca.ModuleDocFragment.DOCUMENTATION,
-    "custodes.security_dr.http": http.ModuleDocFragment.DOCUMENTATION,
+    "custodes.security_dr.alerts": alerts.ModuleDocFragment.DOCUMENTATION,
     "custodes.security_dr.store": store.ModuleDocFragment.DOCUMENTATION,
 }
 
@@ -39,7 +39,7 @@ FRAGMENTS = {
         (glue.CONNECTION_SPEC, connection.ModuleDocFragment.DOCUMENTATION),
         (glue.AUTH_SPEC, auth.ModuleDocFragment.DOCUMENTATION),
         (glue.CA_SPEC, ca.ModuleDocFragment.DOCUMENTATION),
-        (glue.HTTP_SPEC, http.ModuleDocFragment.DOCUMENTATION),
+        (glue.HTTP_SPEC, alerts.ModuleDocFragment.DOCUMENTATION),
         (glue.STORES_SPEC, store.ModuleDocFragment.DOCUMENTATION),
     ],
 )
