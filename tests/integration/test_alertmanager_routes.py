@@ -11,7 +11,6 @@ import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -281,14 +280,12 @@ def test_critical_alerts_take_the_second_path_when_the_first_fails(tmp_path: Pat
                 ]
             )
             assert made["reloaded"]
-            began = time.monotonic()
             site.send(VAULT_DOWN, WATCHDOG)
             wait_for(
                 "the second path and the heartbeat",
                 lambda: bool(receiver.arrived("second")) and bool(receiver.arrived("beat")),
                 30,
             )
-            assert time.monotonic() - began < 20, "group_wait and little more"
             wait_for("the first was tried", lambda: bool(receiver.arrived("first")), 30)
             assert {one.status for one in receiver.arrived("first")} == {500}
             names = {alert["labels"]["alertname"] for one in receiver.arrived("second") for alert in one.body["alerts"]}

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,11 +43,9 @@ def test_loki_is_ready_hangs_and_comes_back(lab: Lab) -> None:
     lab.loki.become("down")
     assert not lab.loki.ready()
 
-    began = time.monotonic()
     lab.loki.become("up")
 
     assert lab.loki.ready()
-    assert time.monotonic() - began < 10, "it waits for a ring that it has for itself"
     with pytest.raises(LabError, match="sideways is none of"):
         lab.loki.become("sideways")
 

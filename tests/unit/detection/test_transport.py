@@ -22,7 +22,10 @@ from lab.pki import Authority
 from unit.detection.webserver import Server, read_request, serving
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready"
-SHORT = 0.3
+SHORT, LONG = 0.5, 10.0
+"""Seconds: the deadline where only the deadline ends it, and where something else has to be faster."""
+HANGS = 60.0
+"""Seconds that a server holds who waits for it."""
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +34,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @contextmanager
-def in_time(seconds: float = SHORT + 0.7) -> Iterator[None]:
+def in_time() -> Iterator[None]:
+    """By the deadline, and not because the server let go: a machine under load is late, but not by half a minute."""
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < seconds
+    assert time.monotonic() - started < HANGS / 2
 
 
 def post(url: str, ca_cert: str | None, timeout: float) -> transport.Answer:
@@ -47,7 +51,7 @@ BOTH = pytest.mark.parametrize("ask", [transport.get, post])
 def failure(
     url: str,
     ca_cert: str | None = None,
-    timeout: float = SHORT,
+    timeout: float = LONG,
     ask: Callable[[str, str | None, float], transport.Answer] = transport.get,
 ) -> transport.HttpError:
     with in_time(), pytest.raises(transport.HttpError) as caught:
@@ -152,14 +156,15 @@ def test_a_port_that_nobody_listens_on_is_refused() -> None:
 
 
 def silent(_sock: socket.socket) -> None:
-    time.sleep(3)
+    time.sleep(HANGS)
 
 
 def drip(piece: bytes, head: bytes = b"") -> object:
     def treat(sock: socket.socket) -> None:
         read_request(sock)
         sock.sendall(head)
-        for _time in range(200):
+        until = time.monotonic() + HANGS
+        while time.monotonic() < until:
             sock.sendall(piece)
             time.sleep(0.02)
 
@@ -177,20 +182,20 @@ def drip(piece: bytes, head: bytes = b"") -> object:
 @BOTH
 def test_a_server_that_gives_no_answer_holds_nobody_beyond_the_deadline(treatment: Any, ask: Any) -> None:
     with serving(treatment) as server:
-        assert failure(at(server), ask=ask).kind in ("timeout", "protocol")
+        assert failure(at(server), timeout=SHORT, ask=ask).kind in ("timeout", "protocol")
 
 
 def test_headers_that_never_end_are_no_answer_to_a_post_and_matter_to_no_probe() -> None:
     treatment: Any = drip(b"X-Header: 1\r\n", b"HTTP/1.1 200 OK\r\n")
     with serving(treatment) as server:
-        assert failure(at(server), ask=post).kind in ("timeout", "protocol")
+        assert failure(at(server), timeout=SHORT, ask=post).kind in ("timeout", "protocol")
     with serving(treatment) as server, in_time():
-        assert transport.get(at(server), None, SHORT).status == 200
+        assert transport.get(at(server), None, 2 * SHORT).status == 200
 
 
 def test_a_server_that_hangs_in_the_handshake_holds_nobody() -> None:
     with serving(silent) as server:
-        error = failure(at(server, "https"))
+        error = failure(at(server, "https"), timeout=SHORT)
     assert error.kind == "timeout"
 
 
@@ -215,10 +220,10 @@ def test_an_answer_is_one_although_its_body_never_ends(head: bytes, ask: Any) ->
     def treat(sock: socket.socket) -> None:
         read_request(sock)
         sock.sendall(head)
-        time.sleep(3)
+        time.sleep(HANGS)
 
     with serving(treat) as server, in_time():
-        assert ask(at(server), None, SHORT).status == 200
+        assert ask(at(server), None, 2 * SHORT).status == 200
 
 
 def test_gigabytes_are_not_read() -> None:
@@ -267,11 +272,11 @@ def test_a_name_server_that_hangs_holds_nobody(monkeypatch: pytest.MonkeyPatch) 
     def look_up(host: str, *arguments: object, **options: object) -> object:
         if options.get("flags"):
             return real(host, *arguments, **options)  # type: ignore[arg-type]
-        never.wait(5)
+        never.wait(HANGS)
         raise OSError
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    error = failure("https://vault.example:8200/secret")
+    error = failure("https://vault.example:8200/secret", timeout=SHORT)
     never.set()
     assert error.kind == "dns"
     assert "vault.example:8200" in str(error)
