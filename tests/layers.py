@@ -84,6 +84,7 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
             "--verbose",
             "--numprocesses=2",
             "--dist=loadfile",
+            "--no-loadscope-reorder",
             "tests/integration",
             f"--ignore={DRILLS}",
         ]

@@ -15,6 +15,21 @@ from lab import Lab
 from lab.seed import Seed, seed
 from lab.vault import VaultCluster
 
+LONGEST = (
+    "test_monitoring.py",
+    "test_recover_vault_faults.py",
+    "test_ca_rotation.py",
+    "test_quorum.py",
+    "test_snapshot_role.py",
+    "test_monitoring_rules.py",
+    "test_recover_vault.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes comes first: one worker would have it for itself at the end, while the other has nothing."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from lab import Lab, LabError
+from lab.processes import wait_for
 from lab.receiver import CLOSE, HANG
 
 
@@ -31,21 +32,21 @@ def send(lab: Lab, name: str, body: Any = None, **options: Any) -> requests.Resp
 def control(lab: Lab, method: str, name: str, body: Any = None) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
-        return session.request(method, f"{lab.receiver.http}/control/{name}", json=body, timeout=5)
+        return session.request(method, f"{lab.receiver.http}/control/{name}", json=body, timeout=90)
 
 
 def test_loki_is_ready_hangs_and_comes_back(lab: Lab) -> None:
-    assert lab.loki.ready()
+    wait_for("Loki", lab.loki.ready)
     lab.loki.become("hung")
     assert not lab.loki.ready()
     lab.loki.become("up")
-    assert lab.loki.ready()
+    wait_for("Loki", lab.loki.ready)
     lab.loki.become("down")
     assert not lab.loki.ready()
 
     lab.loki.become("up")
 
-    assert lab.loki.ready()
+    wait_for("Loki", lab.loki.ready)
     with pytest.raises(LabError, match="sideways is none of"):
         lab.loki.become("sideways")
 
@@ -98,5 +99,5 @@ def test_a_switch_reaches_the_lab(lab: Lab) -> None:
     assert control(lab, "PUT", "switch/loki", {"state": "hung"}).status_code == 200
     assert not lab.loki.ready()
     assert control(lab, "PUT", "switch/loki", {"state": "up"}).status_code == 200
-    assert lab.loki.ready()
+    wait_for("Loki", lab.loki.ready)
     assert control(lab, "PUT", "switch/loki", {"state": "sideways"}).status_code == 500

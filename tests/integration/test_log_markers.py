@@ -79,16 +79,16 @@ def test_a_line_that_is_not_there_and_a_backend_that_is_down(lokis: tuple[Loki, 
     marker = f"drill-{uuid.uuid4()}"
     failed, told = ansible.run(
         [
-            task("log_marker_info", marker=marker, wait=1, backends=[backend("one", one, ca_file), down]),
+            task("log_marker_info", marker=marker, wait=0, backends=[backend("one", one, ca_file), down]),
             task("log_marker_info", marker=marker, wait=0, required=False, backends=[down]),
         ]
     )
     assert (
-        f"The line {marker} is not in one, down after 1 seconds. one answers and has no such line. down "
+        f"The line {marker} is not in one, down after 0 seconds. one answers and has no such line. down "
         in (failed["msg"])
     )
     assert "Connection refused" in told["backends"]["down"]["problem"]
-    assert told["summary"].startswith("down not after 0")
+    assert told["summary"].startswith("down not after ")
 
 
 def test_a_backend_that_hangs_holds_up_no_other(lokis: tuple[Loki, Loki, str], ansible: Ansible) -> None:
@@ -97,7 +97,7 @@ def test_a_backend_that_hangs_holds_up_no_other(lokis: tuple[Loki, Loki, str], a
     push(one, ca_file, marker)
     two.pause()
     both = [backend("two", two, ca_file), backend("one", one, ca_file)]
-    (seen,) = ansible.run([task("log_marker_info", marker=marker, wait=3, required=False, backends=both)])
+    (seen,) = ansible.run([task("log_marker_info", marker=marker, wait=8, required=False, backends=both)])
     two.resume()
     assert seen["backends"]["one"]["found"]
     assert not seen["backends"]["two"]["found"]
@@ -205,7 +205,7 @@ def test_a_line_is_logged_into_a_file(tmp_path: Path, ansible: Ansible) -> None:
     assert "Give a file in a folder that exists" in refused["msg"]
     given = {"name": "file", "type": "file", "url": str(file)}
     (seen,) = ansible.run([task("log_marker_info", marker=sent["marker"], since=sent["time"], backends=[given])])
-    assert seen["summary"].startswith("file after 0")
+    assert seen["summary"].startswith("file after ")
 
 
 def test_what_is_no_marker_is_refused(ansible: Ansible) -> None:

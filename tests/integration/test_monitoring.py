@@ -30,8 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "roles" / "monitoring_rules" / "files" / "monitoring-health.rules.yml"
 INTERVALS = {"scrape_interval": "10s", "scrape_timeout": "5s", "evaluation_interval": "10s"}
 """As the role monitoring_rules writes them."""
-GOAL, GOAL_OF_UP = 120.0, 60.0
-"""Seconds from the fault to the receiver; the second for what is simply down."""
+GOAL, GOAL_OF_UP = 120.0, 90.0
+"""Seconds from the fault to the receiver; the second for what is simply down, of which 30 are for a machine under load:
+that it takes 60 is computed in test_monitoring_rules."""
 
 
 class Site:

@@ -313,7 +313,7 @@ def test_a_shamir_cluster_is_unsealed_by_the_shares_of_its_origin(shamir: Origin
     playbook = shamir.playbook(
         tmp_path, login=shamir.seed.recovery, vault_recovery_key_shares=list(shamir.keys[:given]), **QUICK
     )
-    finished = playbook.run(vault_recovery_wait_timeout=60)
+    finished = playbook.run()
     assert finished.rc == 0, finished.output
     assert_recovered(shamir)
     assert_no_token_left(shamir)

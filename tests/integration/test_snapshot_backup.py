@@ -129,7 +129,7 @@ def run(lab: Lab, nightly: VaultCluster, login: AppRole, proxy: FaultyS3, tmp_pa
                 "access_key": lab.moto.environment["AWS_ACCESS_KEY_ID"],
                 "secret_key": lab.moto.environment["AWS_SECRET_ACCESS_KEY"],
                 "kms_key_id": lab.moto.key_id,
-                "timeout": 2,
+                "timeout": 20,
                 "retries": 0,
                 "retention": RETENTION,
             },
@@ -228,7 +228,7 @@ def test_what_s3_does_fails_the_run_and_harms_nothing(
     assert run.run().ok
     before = run.names
     proxy.fail(kind, operation, part)
-    report = run.run()
+    report = run.run(destinations=run.destinations(s3={"timeout": 4 if kind == "hang" else 20}))
     proxy.heal()
     assert (report.ok, report.result) == (False, "failed")
     folder, bucket = report.destinations

@@ -61,7 +61,7 @@ def opened(moto: Moto, bucket: str, **options: Any) -> Store:
         "endpoint_url": moto.endpoint,
         "access_key": "lab",
         "secret_key": "lab-secret",
-        "timeout": 5,
+        "timeout": 60,
     }
     return open_store({**known, **options})
 
@@ -276,7 +276,7 @@ def test_an_answer_that_is_lost_is_no_failure(
 def test_what_lasts_fails_in_bounded_time_and_leaves_nothing(
     moto: Moto, bucket: str, faulty: FaultyS3, kind: str, said: str, operation: str, part: int | None
 ) -> None:
-    store = opened(moto, bucket, endpoint_url=faulty.endpoint, timeout=1, retries=1)
+    store = opened(moto, bucket, endpoint_url=faulty.endpoint, timeout=4 if kind == "hang" else 20, retries=1)
     faulty.fail(kind, operation, part)
 
     message = refused(store, SMALL if operation == "PutObject" else LARGE)
@@ -291,7 +291,7 @@ def test_what_lasts_fails_in_bounded_time_and_leaves_nothing(
 
 
 def test_a_service_that_dies_in_mid_upload_is_cleaned_up_later(moto: Moto, bucket: str, faulty: FaultyS3) -> None:
-    store = opened(moto, bucket, endpoint_url=faulty.endpoint, timeout=1, retries=0)
+    store = opened(moto, bucket, endpoint_url=faulty.endpoint, retries=0)
     faulty.fail("cut", "UploadPart", part=2)
     faulty.fail("unavailable", "AbortMultipartUpload")
 

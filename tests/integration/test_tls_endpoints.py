@@ -52,9 +52,9 @@ def test_each_is_judged(authority: Authority, stack: ExitStack) -> None:
         Endpoint("127.0.0.1", silent(stack)),
         Endpoint("127.0.0.1", 1),
     ]
-    told = [one.to_dict(0) for one in look(endpoints, [], bundle, timeout=2)]
+    told = [one.to_dict(0) for one in look(endpoints, [], bundle, timeout=10)]
     assert [one["good"] for one in told] == [True, True, False, False, False, False, False]
-    reasons = ["", "", "not for other.example.com", "has ended on", "no TLS handshake", "within 2 s", "refused"]
+    reasons = ["", "", "not for other.example.com", "has ended on", "no TLS handshake", "within 10 s", "refused"]
     for one, reason in zip(told, reasons, strict=True):
         assert reason in one["why"]
     assert 6 < told[0]["days_left"] < 8
@@ -65,5 +65,5 @@ def test_a_thousand_with_some_that_hang(authority: Authority, stack: ExitStack) 
     good = serve(stack, authority.issue("many"))
     hangs = silent(stack)
     endpoints = [Endpoint("127.0.0.1", hangs if number % 100 == 0 else good) for number in range(1000)]
-    seen = look(endpoints, [], bundle, timeout=5)
+    seen = look(endpoints, [], bundle, timeout=20)
     assert [not one.verdict for one in seen] == [number % 100 == 0 for number in range(1000)]

@@ -242,7 +242,7 @@ def test_a_node_that_does_not_come_back_is_named(ansible: Ansible, cluster: Vaul
     ca = str(cluster.ca_file)
     with pytest.raises(errors.VaultUnreachableError) as caught:
         several.wait_for([_client(url, ca) for url in nodes], "serving", timeout=1)
-    assert "not serving after 1 s" in str(caught.value)
+    assert "not serving after " in str(caught.value)
     assert dead in str(caught.value)
     for url in nodes[:2]:
         assert url not in str(caught.value)

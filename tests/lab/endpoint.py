@@ -30,7 +30,7 @@ class TlsServer:
             while True:
                 connection, _address = self._listener.accept()
                 with suppress(OSError), connection:
-                    connection.settimeout(5)
+                    connection.settimeout(30)
                     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                     context.load_cert_chain(self.file)
                     with context.wrap_socket(connection, server_side=True) as secure:
@@ -41,7 +41,7 @@ def connect(bundle: Path, port: int) -> str:
     """Shake hands as a client that trusts this bundle; gives the issuer's common name. Raises ssl.SSLError."""
     context = ssl.create_default_context(cafile=str(bundle))
     with (
-        socket.create_connection(("127.0.0.1", port), 5) as raw,
+        socket.create_connection(("127.0.0.1", port), 30) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as secure,
     ):
         told: Any = secure.getpeercert()

@@ -126,7 +126,7 @@ class Hosts:
         for name in self._names:
             self.hosts.append(self._create(name, image))
         for host in self.hosts:
-            wait_for(f"systemd has started {host.name}", lambda host=host: _is_up(host))  # type: ignore[misc]
+            wait_for(f"systemd has started {host.name}", lambda host=host: _is_up(host), 180)  # type: ignore[misc]
             wait_for(f"{host.name} answers ssh", lambda host=host: _answers(host.address, 22))  # type: ignore[misc]
             # As systemd does by itself where it is not in a container; else a unit finds its credentials' folder empty.
             podman("exec", host.container, "mount", "--make-rshared", "/")

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 # Below the range the kernel hands to outgoing connections, so that nothing takes a port while its server is down.
-# Two processes of one test run must not find the same port free: pytest-xdist numbers them gw0, gw1, ...
-_FIRST = 20000 + 2000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 6)
+# Two processes of one test run must not find the same port free: pytest-xdist numbers them gw0, gw1, ...; what runs
+# beside them without it takes the last of the ranges.
+_FIRST = 20000 + 2000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw5")[2:]) % 6)
 _PORTS = range(_FIRST, _FIRST + 2000)
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.05

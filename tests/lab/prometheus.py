@@ -106,4 +106,4 @@ class Prometheus(Server):
     def _get(self, path: str, parameters: Mapping[str, str] | None = None) -> requests.Response:
         with requests.Session() as session:
             session.trust_env = False
-            return session.get(self.url + path, params=parameters, timeout=5)
+            return session.get(self.url + path, params=parameters, timeout=30)

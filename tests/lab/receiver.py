@@ -227,10 +227,13 @@ class Receiver:
         arrival = _arrival(request, name, content)
         with self._guard:
             hook.forgotten += len(hook.arrived) == MOST_ARRIVALS
-            hook.arrived.append(arrival)
             answer = hook.answer
             if answer.times is not None and hook.served >= answer.times:
                 answer = Answer()
+            # Noted before the client has it: who waits for the client finds it here.
+            if isinstance(answer.status, int):
+                arrival.status = answer.status
+            hook.arrived.append(arrival)
             hook.served += 1
             changed = hook.changed
         if not isinstance(answer.status, int):
@@ -238,8 +241,6 @@ class Receiver:
                 changed.wait(LONGEST_HANG)
             request.close_connection = True
             return
-        # Noted before the client has it: who waits for the client finds it here.
-        arrival.status = answer.status
         wait = {} if answer.retry_after is None else {"Retry-After": f"{answer.retry_after:g}"}
         _reply(request, answer.status, answer.body, wait)
 

@@ -38,7 +38,7 @@ class VaultNode(Server):
         command = [str(binary), "server", "-config", str(self.config_file)]
         super().__init__(name, command, folder, ready=lambda: self.health() is not None, env=env)
 
-    def request(self, method: str, path: str, *, token: str = "", timeout: float = 5.0, **kwargs: Any) -> Any:
+    def request(self, method: str, path: str, *, token: str = "", timeout: float = 30.0, **kwargs: Any) -> Any:
         """Ask this node and no other: no redirect is followed. Returns a requests.Response of any status."""
         with requests.Session() as session:
             session.trust_env = False
@@ -177,8 +177,14 @@ class VaultCluster:
 
     def wait_active(self, timeout: float = 60.0) -> VaultNode:
         """Wait until a node is active, and return it."""
-        wait_for(f"{self.name} has an active node", lambda: any(node.health() == 200 for node in self.nodes), timeout)
-        return self.leader()
+        found: list[VaultNode] = []
+
+        def look() -> bool:
+            found.extend(node for node in self.nodes if node.health() == 200)
+            return bool(found)
+
+        wait_for(f"{self.name} has an active node", look, timeout)
+        return found[0]
 
     def wait_ready_all(self, timeout: float = 60.0) -> None:
         """Wait until every node is unsealed, one of them is active and all agree on which."""

@@ -32,11 +32,15 @@ def _reads(session: requests.Session, node: str, secret: str) -> bool:
 
 
 def _down(session: requests.Session, node: str) -> bool:
-    """Whether nothing answers, or something that is sealed."""
+    """Whether nobody listens, or one that is sealed. Who is slow is not down: restarts are what is looked for."""
     try:
         return session.get(f"{node}/v1/sys/health", timeout=3).status_code not in (200, 429, 473)
-    except requests.RequestException:
+    except requests.ConnectTimeout:
+        return False
+    except requests.ConnectionError:
         return True
+    except requests.RequestException:
+        return False
 
 
 def watch(nodes: list[str], ca_file: str, token: str, secret: str, stop_file: Path) -> dict[str, Any]:

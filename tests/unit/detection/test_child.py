@@ -94,7 +94,7 @@ def test_a_signal_that_is_an_exception_in_the_parent_just_ends_it(tmp_path: Path
     try:
         with Child(lambda: time.sleep(60), 30) as child:
             assert child._pid is not None
-            time.sleep(0.1)
+            time.sleep(2)
             os.kill(child._pid, signal.SIGTERM)
             assert child.result() is None
     finally:
@@ -106,7 +106,7 @@ def test_it_does_not_hold_a_lock_of_its_parent(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with Child(lambda: time.sleep(60), 30):
-            time.sleep(0.1)
+            time.sleep(2)
             file.close()
             with (tmp_path / "lock").open("w") as other:
                 fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -460,7 +460,7 @@ def test_real_a_program_that_takes_the_name_of_a_thread_of_the_kernel(start: Cal
 def test_real_a_process_whose_first_thread_has_ended(start: Callable[..., int]) -> None:
     code = (
         "import ctypes, threading, time; "
-        f"threading.Thread(target=lambda: (time.sleep(0.05), exec({WAIT!r}, {{}}))).start(); "
+        f"threading.Thread(target=lambda: (time.sleep(1), exec({WAIT!r}, {{}}))).start(); "
         "ctypes.CDLL(None).pthread_exit(None)"
     )
     pid = start([sys.executable, "-c", code, "--donate-level=1"])
