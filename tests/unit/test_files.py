@@ -193,7 +193,7 @@ class TestReserved:
         before = signal.signal(number, lambda *_: came.append(dest.read_text()))
         try:
             with reserved_json(dest) as write:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
                 assert came == []
                 write({"a": 1})
             assert came == ['{\n  "a": 1\n}\n']

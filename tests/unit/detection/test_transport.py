@@ -41,6 +41,17 @@ def in_time() -> Iterator[None]:
     assert time.monotonic() - started < HANGS / 2
 
 
+over = threading.Event()
+"""Set at the end of each test: no thread of its server outlives it, as the signals of other tests would find it."""
+
+
+@pytest.fixture(autouse=True)
+def _servers_end() -> Iterator[None]:
+    over.clear()
+    yield
+    over.set()
+
+
 def post(url: str, ca_cert: str | None, timeout: float) -> transport.Answer:
     return transport.post(url, b"x", {}, ca_cert, timeout)
 
@@ -156,17 +167,15 @@ def test_a_port_that_nobody_listens_on_is_refused() -> None:
 
 
 def silent(_sock: socket.socket) -> None:
-    time.sleep(HANGS)
+    over.wait(HANGS)
 
 
 def drip(piece: bytes, head: bytes = b"") -> object:
     def treat(sock: socket.socket) -> None:
         read_request(sock)
         sock.sendall(head)
-        until = time.monotonic() + HANGS
-        while time.monotonic() < until:
+        while not over.wait(0.02):
             sock.sendall(piece)
-            time.sleep(0.02)
 
     return treat
 
@@ -220,7 +229,7 @@ def test_an_answer_is_one_although_its_body_never_ends(head: bytes, ask: Any) ->
     def treat(sock: socket.socket) -> None:
         read_request(sock)
         sock.sendall(head)
-        time.sleep(HANGS)
+        over.wait(HANGS)
 
     with serving(treat) as server, in_time():
         assert ask(at(server), None, 4 * SHORT).status == 200
