@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -326,7 +327,8 @@ def test_a_drill_of_everything(site: DrillLab, tmp_path: Path, capsys: pytest.Ca
     assert "renewal without the CA ended with status 1" in phase(record, "certificates")["evidence"]
     assert [node.health() for node in site.dr.nodes] == [501, 501, 501], "torn down"
     assert list(folder.glob("recovery-*/*.snap")) == [], "the copy of the snapshot is gone"
-    assert "custodes_drill_last_passed_timestamp_seconds 0" not in metrics.read_text()
+    passed = re.findall(r'^custodes_drill_last_passed_timestamp_seconds{part="(\w+)"} [1-9]', metrics.read_text(), re.M)
+    assert passed == sorted(site.parts)
     assert [len(site.lab.receiver.arrived(f"hook-{name}")) for name in ("start", "end")] == [1, 1]
     secret = site.seed.recovery.secret_id
     assert secret not in run.output

@@ -28,6 +28,8 @@ WHAT = "drill"
 PASSED, FAILED, SKIPPED, ABORTED = "passed", "failed", "skipped", "aborted"
 DUE_DAYS = 30
 """Days until a finding is due, unless told otherwise."""
+GIVEN_UP_DAYS = 200
+"""A part that no record names any more, rehearsals included, for this long before the newest is no part of a drill."""
 
 Json = dict[str, Any]
 
@@ -264,25 +266,32 @@ def _carried(
 
 
 def metrics(records: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    """What Prometheus is told: when a drill last passed and last ran, seconds since 1970, and what is still open.
+    """What Prometheus is told: when each part last passed, when a drill last ran (seconds since 1970), what is open.
 
-    Rehearsals do not count.
+    Nothing passes in a rehearsal, but the parts that it names are those that a drill has to pass.
     """
-    drills = [record for _name, record in records if record["mode"] == "drill"]
-    ended = [(seconds(record["ended"]), record["verdict"]) for record in drills]
-    findings = [finding for finding in (drills[-1]["findings"] if drills else []) if finding["status"] == "open"]
+    ended = [(seconds(record["ended"]), record) for _name, record in records]
+    drills = [(at, record) for at, record in ended if record["mode"] == "drill"]
+    newest = max((at for at, _record in ended), default=0.0)
+    parts = {name for at, record in ended if at > newest - GIVEN_UP_DAYS * 86400 for name in record["scope"]}
+    passed = dict.fromkeys(sorted(parts), 0.0)
+    for at, record in drills:
+        for phase in record["phases"]:
+            if phase["verdict"] == PASSED and phase["name"] in passed:
+                passed[phase["name"]] = max(passed[phase["name"]], at)
+    findings = [finding for finding in (drills[-1][1]["findings"] if drills else []) if finding["status"] == "open"]
     return textfile.gauges(
         "custodes_drill_",
         [
             (
                 "last_passed_timestamp_seconds",
-                "When the last drill ended that passed.",
-                [({}, max((at for at, verdict in ended if verdict == PASSED), default=0))],
+                "When the last drill ended in which the part passed.",
+                [({"part": name}, at) for name, at in passed.items()] or [({}, 0)],
             ),
             (
                 "last_run_timestamp_seconds",
                 "When the last drill ended.",
-                [({}, max((at for at, _verdict in ended), default=0))],
+                [({}, max((at for at, _record in drills), default=0))],
             ),
             ("open_findings", "Findings of the last drill that are open.", [({}, len(findings))]),
         ],

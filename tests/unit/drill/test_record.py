@@ -217,9 +217,18 @@ def test_a_phase_that_has_not_begun(folder: Path) -> None:
 def test_metrics(folder: Path) -> None:
     whole(folder, {"measured": 1.0})
     whole(folder, {"problem": "No marker."}, begin=100)
-    whole(folder, {}, begin=200, mode="rehearsal")
+    whole(folder, {}, begin=200, mode="rehearsal", scope=["logs", "vault"])
     lines = metrics(chain.read(folder)).splitlines()
-    assert f"custodes_drill_last_passed_timestamp_seconds {at(11).timestamp():.0f}" in lines
+    assert f'custodes_drill_last_passed_timestamp_seconds{{part="logs"}} {at(11).timestamp():.0f}' in lines
+    assert 'custodes_drill_last_passed_timestamp_seconds{part="vault"} 0' in lines, "it has only been rehearsed"
     assert f"custodes_drill_last_run_timestamp_seconds {at(111).timestamp():.0f}" in lines
     assert "custodes_drill_open_findings 1" in lines
     assert "custodes_drill_last_passed_timestamp_seconds 0" in metrics([])
+
+
+def test_a_part_that_is_given_up_has_no_metric(folder: Path) -> None:
+    whole(folder, {"measured": 1.0})
+    whole(folder, {}, begin=201 * 86400, scope=["vault"], mode="rehearsal")
+    told = metrics(chain.read(folder))
+    assert 'part="vault"' in told
+    assert 'part="logs"' not in told

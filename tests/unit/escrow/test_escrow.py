@@ -84,7 +84,7 @@ def test_a_folder_is_private_and_goes(tmp_path: Path) -> None:
 def test_a_signal_ends_it_and_it_goes(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(SystemExit), node.scratch_folder(tmp_path):
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
     assert list(tmp_path.iterdir()) == []
     assert signal.getsignal(number) == before
 
