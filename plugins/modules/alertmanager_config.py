@@ -142,13 +142,13 @@ from typing import Any
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alertmanager import Secrets, configuration
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alertmanager_files import (
     ConfigFiles,
-    Difference,
     Running,
     shown,
     text_of,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.errors import AlertingError
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.owned_files import Change
 
 
 def _check_config(module: SecurityDrModule, path: str) -> tuple[int, str]:
@@ -211,7 +211,7 @@ def _configure(module: SecurityDrModule) -> dict[str, Any]:
     }
 
 
-def _told(one: Difference, config: bool) -> dict[str, str]:
+def _told(one: Change, config: bool) -> dict[str, str]:
     before, after = (
         (shown(one.before), shown(one.after))
         if config

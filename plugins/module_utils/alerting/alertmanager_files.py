@@ -15,16 +15,16 @@ import json
 import os
 import re
 import ssl
-import stat
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 from urllib.parse import urlsplit
 
-from ..files import StoreError, explain, new_file, read_regular
+from ..files import StoreError, explain
+from ..owned_files import Change, Content, put, read
 from .errors import AlertingError
 
 HEADER = (
@@ -38,23 +38,6 @@ LONGEST = 1024 * 1024
 """Bytes of a configuration or a secret."""
 PAUSE = 0.5
 """Seconds between two attempts to reach it."""
-
-
-class Content(NamedTuple):
-    """What a file is. Attributes: data; mode, its permissions; uid and gid, whose it is."""
-
-    data: bytes
-    mode: int
-    uid: int
-    gid: int
-
-
-class Difference(NamedTuple):
-    """One file. Attributes: path; before and after, None where there is none."""
-
-    path: str
-    before: Optional[Content]
-    after: Optional[Content]
 
 
 class Running:
@@ -164,7 +147,7 @@ class ConfigFiles:
         check: runs amtool over a file; gives its exit code and what it said.
         running: to be reloaded and asked; None leaves that to somebody else.
 
-    Raises AlertingError.
+    Raises AlertingError, as all of its methods, and StoreError where a file cannot be read or written.
     """
 
     def __init__(
@@ -182,22 +165,22 @@ class ConfigFiles:
         except KeyError:
             raise AlertingError(f"There is no group {group} here: name the one that Alertmanager runs as.") from None
 
-    def wanted(self, config: bytes, secrets: Mapping[str, str]) -> list[Difference]:
-        """What is not as it should be: secrets first, the configuration, last what is to go. Raises AlertingError."""
-        now = _read(self.dest)
+    def wanted(self, config: bytes, secrets: Mapping[str, str]) -> list[Change]:
+        """What is not as it should be: secrets first, the configuration, last what is to go."""
+        now = read(self.dest, LONGEST)
         every = [self._file(os.path.join(self.secrets_folder, name), text.encode()) for name, text in secrets.items()]
         if now and not now.data.startswith(HEADER):
-            every.append(Difference(self._original, _read(self._original), now))
+            every.append(Change(self._original, read(self._original, LONGEST), now))
         every.append(self._file(self.dest, config))
         every += self._secrets_gone(secrets)
         return [one for one in every if one.before != one.after]
 
-    def unwanted(self) -> list[Difference]:
-        """What has to change so that all is as it was before the module came. Raises AlertingError."""
-        now, original = _read(self.dest), _read(self._original)
+    def unwanted(self) -> list[Change]:
+        """What has to change so that all is as it was before the module came."""
+        now, original = read(self.dest, LONGEST), read(self._original, LONGEST)
         if now is None or not now.data.startswith(HEADER):
             # A run that was killed has put it back and removed no more.
-            left = [Difference(self._original, original, None)] if original and original == now else []
+            left = [Change(self._original, original, None)] if original and original == now else []
             return [*left, *self._secrets_gone(())]
         if original is None:
             raise AlertingError(
@@ -205,15 +188,15 @@ class ConfigFiles:
                 "remove Alertmanager itself."
             )
         return [
-            Difference(self.dest, now, original),
-            Difference(self._original, original, None),
+            Change(self.dest, now, original),
+            Change(self._original, original, None),
             *self._secrets_gone(()),
         ]
 
-    def _file(self, path: str, data: bytes) -> Difference:
-        return Difference(path, _read(path), Content(data, FILE_MODE, os.geteuid(), self._gid))
+    def _file(self, path: str, data: bytes) -> Change:
+        return Change(path, read(path, LONGEST), Content(data, FILE_MODE, os.geteuid(), self._gid))
 
-    def _secrets_gone(self, kept: Sequence[str] | Mapping[str, str]) -> list[Difference]:
+    def _secrets_gone(self, kept: Sequence[str] | Mapping[str, str]) -> list[Change]:
         try:
             names = sorted(os.listdir(self.secrets_folder))
         except FileNotFoundError:
@@ -221,16 +204,16 @@ class ConfigFiles:
         except OSError as error:
             raise AlertingError(f"Cannot read {self.secrets_folder}: {explain(error)}.") from error
         paths = [os.path.join(self.secrets_folder, name) for name in names if name not in kept]
-        return [Difference(path, _read(path), None) for path in paths]
+        return [Change(path, read(path, LONGEST), None) for path in paths]
 
-    def check(self, differences: Sequence[Difference]) -> None:
-        """Has amtool judge the configuration, under a name that Alertmanager does not read. Raises AlertingError."""
-        after = next((one.after for one in differences if one.path == self.dest), None)
+    def check(self, changes: Sequence[Change]) -> None:
+        """Has amtool judge the configuration, under a name that Alertmanager does not read."""
+        after = next((one.after for one in changes if one.path == self.dest), None)
         if after is None:
             return
         trial = f"{self.dest}.{os.getpid()}.trial"
         try:
-            _put(trial, after._replace(mode=0o600))
+            put(trial, after._replace(mode=0o600))
             code, said = self._check(trial)
         finally:
             with suppress(FileNotFoundError):
@@ -239,40 +222,40 @@ class ConfigFiles:
             said = said.replace(trial, self.dest).strip()[-1500:]
             raise AlertingError(f"amtool refuses {self.dest}: {said} Nothing was changed.")
 
-    def stale(self, differences: Sequence[Difference]) -> bool:
-        """Whether Alertmanager uses another configuration than the file will be. Raises AlertingError."""
+    def stale(self, changes: Sequence[Change]) -> bool:
+        """Whether Alertmanager uses another configuration than the file will be."""
         if self._running is None:
             return False
-        after = next((one.after for one in differences if one.path == self.dest), None) or _read(self.dest)
+        after = next((one.after for one in changes if one.path == self.dest), None) or read(self.dest, LONGEST)
         return after is not None and self._running.config_hash() != hash_of(after.data)
 
-    def apply(self, differences: Sequence[Difference]) -> None:
-        """Writes them, reloads and asks whether it uses them; else all is as it was. Raises AlertingError."""
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Writes them, reloads and asks whether it uses them; else all is as it was."""
         there = os.path.isdir(self.secrets_folder)
         try:
-            self._make_folder(differences)
-            for one in differences:
+            self._make_folder(changes)
+            for one in changes:
                 if one.after is not None:
-                    _put(one.path, one.after)
+                    put(one.path, one.after)
             self._reload()
-        except AlertingError as error:
-            for one in differences:
-                _put(one.path, one.before)
+        except (AlertingError, StoreError) as error:
+            for one in changes:
+                put(one.path, one.before)
             if not there:
                 self._remove_folder()
-            with suppress(AlertingError):
+            with suppress(AlertingError, StoreError):
                 self._reload()
             raise AlertingError(f"{error} The files are as they were before.") from error
         # Nothing reads these any longer.
-        for one in differences:
+        for one in changes:
             if one.after is None:
-                _put(one.path, None)
+                put(one.path, None)
         self._remove_folder()
 
     def _reload(self) -> None:
         if self._running is None:
             return
-        now = _read(self.dest)
+        now = read(self.dest, LONGEST)
         self._running.reload()
         if now is not None and self._running.config_hash() != hash_of(now.data):
             raise AlertingError(
@@ -280,8 +263,8 @@ class ConfigFiles:
                 "names another file, or this is another Alertmanager."
             )
 
-    def _make_folder(self, differences: Sequence[Difference]) -> None:
-        if not any(one.after and os.path.dirname(one.path) == self.secrets_folder for one in differences):
+    def _make_folder(self, changes: Sequence[Change]) -> None:
+        if not any(one.after and os.path.dirname(one.path) == self.secrets_folder for one in changes):
             return
         try:
             os.makedirs(self.secrets_folder, exist_ok=True)
@@ -294,32 +277,3 @@ class ConfigFiles:
         # One that still holds secrets stays.
         with suppress(OSError):
             os.rmdir(self.secrets_folder)
-
-
-def _read(path: str) -> Optional[Content]:
-    try:
-        found = os.stat(path)
-        data = read_regular(path, LONGEST)
-    except FileNotFoundError:
-        return None
-    except StoreError as error:
-        raise AlertingError(str(error)) from error
-    except OSError as error:
-        raise AlertingError(f"Cannot read {path}: {explain(error)}.") from error
-    return Content(data, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
-
-
-def _put(path: str, content: Optional[Content]) -> None:
-    try:
-        if content is None:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            return
-        with new_file(path) as file:
-            file.write(content.data)
-            os.fchown(file.fileno(), content.uid, content.gid)
-            os.fchmod(file.fileno(), content.mode)
-    except StoreError as error:
-        raise AlertingError(str(error)) from error
-    except OSError as error:
-        raise AlertingError(f"Cannot write {path}: {explain(error)}.") from error

@@ -1,40 +1,21 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files of a trust store: what they are, what they will be, and how one becomes the other."""
+"""The files of a trust store: what is asked of them, and whose they are."""
 
 from __future__ import annotations
 
 import grp
 import os
 import pwd
-import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple, Optional
 
-from ..files import StoreError, explain, new_file, read_regular
+from ..owned_files import Content
 from .errors import TlsError
 
 LONGEST = 64 * 1024 * 1024
 """Bytes of a bundle or a keystore."""
-
-
-class Content(NamedTuple):
-    """What a file is. Attributes: data; mode, its permissions; uid and gid, whose it is."""
-
-    data: bytes
-    mode: int
-    uid: int
-    gid: int
-
-
-class Change(NamedTuple):
-    """One file. Attributes: path; before and after, None where there is none."""
-
-    path: str
-    before: Optional[Content]
-    after: Optional[Content]
 
 
 class BundleFile(NamedTuple):
@@ -74,30 +55,3 @@ def owned(data: bytes, before: Optional[Content]) -> Content:
     if before:
         return before._replace(data=data)
     return Content(data, 0o644, os.geteuid(), os.getegid())
-
-
-def read(path: str) -> Optional[Content]:
-    try:
-        found = os.stat(path)
-        data = read_regular(path, LONGEST)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise TlsError(f"Cannot read {path}: {explain(error)}.") from error
-    return Content(data, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
-
-
-def put(path: str, content: Optional[Content]) -> None:
-    try:
-        if content is None:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            return
-        with new_file(path) as file:
-            file.write(content.data)
-            os.fchown(file.fileno(), content.uid, content.gid)
-            os.fchmod(file.fileno(), content.mode)
-    except StoreError as error:
-        raise TlsError(str(error)) from error
-    except OSError as error:
-        raise TlsError(f"Cannot write {path}: {explain(error)}.") from error

@@ -14,10 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Optional
 
+from ..files import StoreError
+from ..owned_files import Change, Content, put, read
 from .errors import TlsError
 from .keystore import Keystore, Run
 from .roots import Root, certificates
-from .store_files import BundleFile, Change, Content, owned, put, read
+from .store_files import LONGEST, BundleFile, owned
 
 HEADER = b"# Written by custodes.security_dr.trust_store, which replaces it whole.\n"
 
@@ -112,7 +114,7 @@ class TrustStore:
         anchors: whether the system's trust store is to have them.
         elsewhere: PEM that is trusted somewhere else, such as a ConfigMap's: it counts as what is trusted here.
 
-    Raises TlsError, as all of its methods.
+    Raises TlsError, as all of its methods, and StoreError where a file cannot be read or written.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ class TrustStore:
         """Does it, and reads back what the system's trust store then holds; else all is as it was."""
         # Keystores first: keytool works on copies, and refuses before anything is changed.
         changes = [*plan.bundles, *(self._keystore_change(one) for one, _now, _then in plan.keystores)]
-        made = self._anchors and read(self._anchors.bundle)
+        made = self._anchors and read(self._anchors.bundle, LONGEST)
         try:
             for one in plan.anchors:
                 put(one.path, one.after)
@@ -160,7 +162,7 @@ class TrustStore:
                 self._forget_links(one.name for one in self._roots if not one.present)
             for one in changes:
                 put(one.path, one.after)
-        except TlsError as error:
+        except (TlsError, StoreError) as error:
             raise TlsError(f"{error} {self._undo(plan, changes, made)}") from error
 
     def bundle(self) -> bytes:
@@ -173,7 +175,7 @@ class TrustStore:
         held, changes = self._held(), []
         for one in self._roots:
             path = os.path.join(self._anchors.anchors, f"{one.name}.crt")
-            before = read(path)
+            before = read(path, LONGEST)
             there = certificates(before.data, path) if before else {}
             _refuse_unnamed(path, there, {one.fingerprint})
             after = owned(one.pem, before) if one.present else None
@@ -189,7 +191,7 @@ class TrustStore:
 
     def _plan_bundle(self, file: BundleFile, trusted: set[str]) -> Change:
         path = os.path.realpath(file.path)
-        before = read(path)
+        before = read(path, LONGEST)
         there = certificates(before.data, path) if before else {}
         system: Mapping[str, bytes] = {}
         if file.system:
@@ -222,12 +224,12 @@ class TrustStore:
         return now, {one.name: one.fingerprint for one in self._roots if one.present}
 
     def _keystore_change(self, keystore: Keystore) -> Change:
-        before = read(keystore.path)
+        before = read(keystore.path, LONGEST)
         return Change(keystore.path, before, owned(keystore.changed(self._roots), before))
 
     def _held(self) -> dict[str, bytes]:
         """What the system trusts, by fingerprint."""
-        now = self._system and read(self._system.bundle)
+        now = self._system and read(self._system.bundle, LONGEST)
         return certificates(now.data, self._system.bundle) if now and self._system else {}
 
     def _forget_links(self, names: Iterable[str]) -> None:
@@ -276,12 +278,12 @@ class TrustStore:
             broken = ""
             try:
                 self._call(self._anchors.update)
-            except TlsError as error:
+            except (TlsError, StoreError) as error:
                 broken = f" The same once more on the way back: {error} Mend it."
             self._forget_links(created)
-            if made != read(self._anchors.bundle):
+            if made != read(self._anchors.bundle, LONGEST):
                 put(self._anchors.bundle, made)
-        except TlsError as error:
+        except (TlsError, StoreError) as error:
             return f"Nor could all be put back: {error} Look at it by hand."
         return f"All is as it was before.{broken}"
 
@@ -308,7 +310,7 @@ def _files(folder: str) -> list[str]:
 
 
 def _fingerprints(path: str) -> Iterable[str]:
-    with suppress(TlsError):
-        found = read(path)
+    with suppress(TlsError, StoreError):
+        found = read(path, LONGEST)
         return certificates(found.data, path) if found else ()
     return ()

@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alertmanager_files import (
     ConfigFiles,
-    Content,
-    Difference,
     Running,
     hash_of,
     shown,
     text_of,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.errors import AlertingError
+from ansible_collections.custodes.security_dr.plugins.module_utils.owned_files import Change, Content
 
 GROUP = grp.getgrgid(os.getgid()).gr_name
 CONFIG = text_of({"receivers": [{"name": "nobody"}]})
@@ -64,14 +63,14 @@ class Site:
         self.tried.append(Path(path).read_text())
         return self.amtool
 
-    def run(self, config: bytes = CONFIG, **secrets: str) -> Sequence[Difference]:
+    def run(self, config: bytes = CONFIG, **secrets: str) -> Sequence[Change]:
         differences = self.files.wanted(config, secrets)
         self.files.check(differences)
         if differences or self.files.stale(differences):
             self.files.apply(differences)
         return differences
 
-    def remove(self) -> Sequence[Difference]:
+    def remove(self) -> Sequence[Change]:
         differences = self.files.unwanted()
         if differences:
             self.files.apply(differences)
