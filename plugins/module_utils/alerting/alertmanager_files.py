@@ -14,10 +14,7 @@ import hashlib
 import json
 import os
 import re
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Optional
@@ -26,6 +23,7 @@ from urllib.parse import urlsplit
 from ..files import StoreError, explain
 from ..owned_files import Change, Content, put, read
 from .errors import AlertingError
+from .prometheus import Http
 
 HEADER = (
     b"# Written by custodes.security_dr.alertmanager_config, which replaces it whole. What was here before: *.orig\n"
@@ -46,7 +44,6 @@ class Running:
     Args:
         url: its base, with the path of a proxy if there is one.
         ca_cert: a PEM file; None stands for the system's.
-        timeout: seconds of one request.
         patience: seconds for one that was just started to answer.
 
     Raises AlertingError.
@@ -56,27 +53,15 @@ class Running:
         self,
         url: str,
         ca_cert: Optional[str] = None,
-        timeout: float = 10.0,
         patience: float = 10.0,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise AlertingError(f"{url!r:.100} is no URL of an Alertmanager, such as http://127.0.0.1:9093.")
         self.url = url.rstrip("/")
-        self._timeout = timeout
+        self._http = Http(url, ca_cert or "", what="Alertmanager")
         self._patience = patience
         self._sleep = sleep
         self._monotonic = monotonic
-        # No proxy of the environment: it is asked on its own host.
-        handlers: list[Any] = [urllib.request.ProxyHandler({})]
-        if url.startswith("https:"):
-            try:
-                context = ssl.create_default_context(cafile=ca_cert)
-            except OSError as error:
-                raise AlertingError(f"Cannot use the CA certificates {ca_cert}: {explain(error)}.") from error
-            handlers.append(urllib.request.HTTPSHandler(context=context))
-        self._opener = urllib.request.build_opener(*handlers)
 
     def config_hash(self) -> int:
         """What stands for the configuration that it uses, as hash_of() has it. Raises AlertingError."""
@@ -91,24 +76,19 @@ class Running:
         self._ask("/-/reload", "POST")
 
     def _ask(self, path: str, method: str) -> str:
-        request = urllib.request.Request(self.url + path, method=method)  # noqa: S310 - checked at the start
         end = self._monotonic() + self._patience
         while True:
             try:
-                with self._opener.open(request, timeout=self._timeout) as answer:
-                    told: bytes = answer.read()
-                    return told.decode("utf-8", "replace")
-            except urllib.error.HTTPError as error:
-                said = error.read(1000).decode("utf-8", "replace").strip()
-                raise AlertingError(f"Alertmanager at {self.url} answers {error.code} to {path}: {said}.") from error
-            except OSError as error:
-                reason = getattr(error, "reason", None) or error
+                status, told = self._http(method, path)
+                break
+            except AlertingError as error:
+                reason = getattr(error.__cause__, "reason", None)
                 if not isinstance(reason, ConnectionRefusedError) or self._monotonic() >= end:
-                    raise AlertingError(
-                        f"Alertmanager at {self.url} does not answer: {reason}. Start it, or give its address; with "
-                        "'reload' false nothing is asked or proven."
-                    ) from error
+                    raise AlertingError(f"{error} With 'reload' false nothing is asked or proven.") from error
             self._sleep(PAUSE)
+        if status != 200:
+            raise AlertingError(f"Alertmanager at {self.url} answers {status} to {path}: {told[:1000].strip()}.")
+        return told
 
 
 def hash_of(data: bytes) -> int:

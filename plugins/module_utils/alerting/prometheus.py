@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from http.client import HTTPException
 from typing import Any
 
 from .errors import AlertingError
@@ -79,7 +80,7 @@ class Http:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read(_LONGEST).decode(errors="replace")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             # Without what may be a secret.
             where = self.url.partition("?")[0]

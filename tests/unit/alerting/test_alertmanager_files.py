@@ -207,6 +207,6 @@ def test_one_that_was_just_started_gets_its_time_and_one_that_is_down_is_named()
         now[0] += time
 
     server = Running("http://127.0.0.1:1", patience=2.0, sleep=sleep, monotonic=lambda: now[0])
-    with pytest.raises(AlertingError, match=r"Alertmanager at http://127.0.0.1:1 does not answer: .*refused"):
+    with pytest.raises(AlertingError, match=r"Alertmanager does not answer on http://127.0.0.1:1: .*refused"):
         server.config_hash()
     assert sum(slept) == 2.0

@@ -18,6 +18,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.prom
     duration,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.reload import Reload, alerts_in, newest
+from unit.detection.webserver import serving
 
 PATH = "/etc/prometheus/rules/x.yml"
 
@@ -162,6 +163,11 @@ def test_addresses_and_authorities_that_are_none(tmp_path: Path) -> None:
         Http("https://p", ca_cert=str(tmp_path / "none"))
     with pytest.raises(AlertingError, match=r"does not answer on http://127.0.0.1:9"):
         Http("http://127.0.0.1:9")("GET", "/")
+
+
+def test_what_speaks_no_http_is_told() -> None:
+    with serving(b"SSH-2.0-OpenSSH_9.2\r\n") as server, pytest.raises(AlertingError, match=r"does not answer.*SSH-2.0"):
+        Http(f"http://127.0.0.1:{server.port}")("GET", "/")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("10s", 10), ("1m30s", 90), ("500ms", 0.5), ("1d", 86400), ("0s", 0)])
