@@ -121,7 +121,8 @@ EXAMPLES = r"""
 RETURN = r"""
 fault:
   description:
-    - What was done and when, in UTC. C(undone_by) is C(drill), or C(dead-man) when the switch was first.
+    - What was done and when, in UTC. C(undone_by) is C(drill), C(dead-man) when the switch was first,
+      or C(other) when the fault was over before both.
     - Null where there was nothing to be undone.
   returned: always
   type: dict

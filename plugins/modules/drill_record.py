@@ -77,6 +77,16 @@ options:
           - Versions to note beside this collection's, by name.
         type: dict
         default: {}
+      environment:
+        description:
+          - What is drilled, such as C(production).
+        type: str
+        default: ""
+      window:
+        description:
+          - The maintenance window that it is allowed in.
+        type: str
+        default: ""
   closed:
     description:
       - Findings of earlier drills that are closed now, for O(state=begun).
@@ -212,11 +222,6 @@ killed:
   returned: when O(state=begun)
   type: str
   sample: drill-20260827T090000Z.json
-killed_phases:
-  description: Its phases that had begun, unless it was a rehearsal.
-  returned: when O(state=begun)
-  type: list
-  sample: [vault]
 phase:
   description: The phase as noted.
   returned: when O(state=phase_ended)

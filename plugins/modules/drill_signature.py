@@ -30,12 +30,13 @@ requirements:
 options:
   path:
     description:
-      - The record, or the folder of the records. What is signed is left as it is.
+      - The record, or for V(verified) the folder of the records. What is signed is left as it is.
     type: path
     required: true
   state:
     description:
-      - V(signed) signs what is not signed. V(verified) takes the folder, and fails when a signature is not good.
+      - V(signed) signs one record. There is no signing of all that are not signed, as somebody may have written those.
+      - V(verified) takes the folder, and fails when a signature is not good.
     type: str
     choices: [signed, verified]
     default: signed
@@ -129,8 +130,9 @@ def _run(module: SecurityDrModule) -> dict[str, Any]:
 def _with(module: SecurityDrModule, signer: Any) -> dict[str, Any]:
     options, path = module.params, Path(module.params["path"])
     if options["state"] == "signed":
-        sign = signature.sign_all if path.is_dir() else signature.sign
-        return {"changed": sign(path, signer, writes=not module.check_mode)}
+        if path.is_dir():
+            raise DrillError(f"{path} is a folder: give the one record to be signed, once you know whose it is.")
+        return {"changed": signature.sign(path, signer, writes=not module.check_mode)}
     records = chain.read(path)
     bad, unsigned = signature.check(records, signer)
     if bad or (unsigned and options["required"]):

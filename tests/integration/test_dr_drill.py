@@ -138,6 +138,12 @@ def test_signed_by_a_key_of_vault_and_verified(site: DrillLab, tmp_path: Path) -
     assert bad.rc == 2
     assert f"{file.name}: its signature is not good" in bad.words
     assert verify.run(dr_drill_head="0" * 64, dr_drill_verify_signature={}).rc == 2
+    # Nor does a later drill sign it for them.
+    file.write_text(json.dumps({**anew, "signature": None}))
+    run = site.playbook(dr_drill_records=str(records), dr_drill_signature=signer).run("--tags", "alerting")
+    assert run.rc == 0, run.output
+    assert f"{file.name} is not signed" in verify.run().words
+    assert "There is no record of a drill" in verify.run(dr_drill_records=str(tmp_path / "another")).words
 
 
 def test_a_part_that_fails_does_not_stop_the_others(site: DrillLab, tmp_path: Path) -> None:
@@ -251,6 +257,20 @@ def test_a_real_alert_ends_it(site: DrillLab, tmp_path: Path) -> None:
     assert [(one["name"], one["verdict"], one["fault"]) for one in record["phases"]] == [("logs", "skipped", None)]
 
 
+def test_a_window_that_ends_meanwhile_ends_it(site: DrillLab, tmp_path: Path) -> None:
+    ends = time.time() + 90
+    window = {"begin": "2026-01-01T00:00Z", "end": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(ends))}
+    run = site.for_real(dr_drill_records=str(tmp_path), dr_drill_window=window).start("--tags", "logs,alerting")
+    run.wait_for_task(INJECTED)
+    run.pause()
+    wait_for("the window is over", lambda: time.time() >= ends // 60 * 60, 120)
+    run.resume()
+    assert run.finish().rc == 2
+    record = newest(tmp_path)
+    assert record["abort_reason"] == f"the maintenance window is over since {window['end']}"
+    assert [(one["name"], one["verdict"]) for one in record["phases"]] == [("logs", "passed"), ("alerting", "skipped")]
+
+
 def test_an_alert_that_its_own_fault_has_caused_is_waited_for(site: DrillLab, tmp_path: Path) -> None:
     run = site.for_real(dr_drill_records=str(tmp_path)).start("--tags", "logs,alerting")
     run.wait_for_task(INJECTED)
@@ -283,6 +303,7 @@ def test_two_at_once_are_refused(site: DrillLab, tmp_path: Path) -> None:
         ({"dr_drill_operator": ""}, "logs", "Say who drills"),
         ({"dr_drill_alertmanagers": []}, "logs", "a drill stops when a real alert fires"),
         ({"dr_drill_logs_hosts": []}, "logs", "The part logs lacks dr_drill_logs_hosts"),
+        ({"dr_drill_logs_fault": {"systemd_unit": "loki"}}, "logs", "dr_drill_logs_fault needs a host, and one of"),
         ({}, "nothing", "Nothing to drill"),
     ],
 )

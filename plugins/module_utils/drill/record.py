@@ -9,6 +9,7 @@ every objective was met.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -31,6 +32,9 @@ DUE_DAYS = 30
 GIVEN_UP_DAYS = 200
 """A part that no record names any more, rehearsals included, for this long before the newest is no part of a drill."""
 
+# What is another in each drill: the line that was looked for, the folder and the record of a recovery.
+_VARIES = re.compile(r"\bmarker-[0-9a-f-]{8,}|\brecovery-\d{8}T[\w.-]+")
+
 Json = dict[str, Any]
 
 
@@ -50,18 +54,17 @@ class Drill:
         """Takes the lock and opens the journal. A drill that was killed gets its record first.
 
         Args:
-            about: mode, scope, operator, reason and versions.
+            about: mode, scope, operator, reason, versions, environment and window.
             closed: findings that are closed now: id, by and text.
 
         Returns:
-            drill, the journal; killed, the name of the record of a drill that was killed, or None; killed_phases, what
-            of it had begun, unless it was a rehearsal.
+            drill, the journal; killed, the name of the record of a drill that was killed, or None.
 
         Raises:
             StoreError: another drill runs, or the folder cannot be used.
             DrillError: a record cannot be read, the chain is broken, or a finding to be closed is not open.
         """
-        killed, unfinished = None, list[str]()
+        killed = None
         if self.writes:
             try:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,7 +73,6 @@ class Drill:
             playbook_lock.acquire(self.folder, playbook_lock.current_holder(), WHAT)
             left = self._left()
             if left is not None:
-                unfinished = [phase["name"] for phase in left["phases"] if left["mode"] == "drill"]
                 killed = self._write(left, ABORTED, "The drill was killed, or its controller was lost.", now)
         records = chain.read(self.folder)
         told = chain.problems(records)
@@ -93,12 +95,14 @@ class Drill:
             "operator": about["operator"],
             "reason": about.get("reason") or "",
             "versions": dict(about.get("versions") or {}),
+            "environment": about.get("environment") or "",
+            "window": about.get("window") or "",
             "started": stamp(now),
             "phases": [],
             "findings": findings,
         }
         self._note(drill)
-        return {"changed": True, "drill": drill, "killed": killed, "killed_phases": unfinished}
+        return {"changed": True, "drill": drill, "killed": killed}
 
     def begin_phase(self, name: str, title: str, objective: Mapping[str, Any], now: datetime) -> Json:
         """Notes that a phase begins, so that a killed drill tells where it was. Raises StoreError, DrillError."""
@@ -226,10 +230,10 @@ def _problem(phase: Mapping[str, Any], told: Mapping[str, Any], mode: str) -> Op
 
 
 def _add_finding(drill: Json, phase: str, text: str, owner: str, due: str) -> None:
-    known = next((one for one in drill["findings"] if one["phase"] == phase and one["text"] == text), None)
+    known = next((one for one in drill["findings"] if one["phase"] == phase and _same(one["text"], text)), None)
     if known is not None:
         # Seen again: whoever closed it was wrong.
-        known.update(status="open", closed=None)
+        known.update(status="open", closed=None, text=text)
         return
     number = 1 + sum(one["first_seen_in"] == drill["id"] for one in drill["findings"])
     drill["findings"].append(
@@ -246,6 +250,10 @@ def _add_finding(drill: Json, phase: str, text: str, owner: str, due: str) -> No
     )
 
 
+def _same(one: str, other: str) -> bool:
+    return _VARIES.sub("#", one) == _VARIES.sub("#", other)
+
+
 def _carried(
     records: Sequence[tuple[str, Mapping[str, Any]]], closed: Sequence[Mapping[str, Any]], now: datetime
 ) -> list[Json]:
@@ -253,16 +261,24 @@ def _carried(
     newest = records[-1][1]["findings"] if records else []
     carried = [dict(one) for one in newest if one["status"] == "open"]
     by_id = {one["id"]: one for one in carried}
+    earlier = [one for _name, record in records for one in record["findings"]]
     for closing in closed:
         finding = by_id.get(closing["id"])
+        told = (closing["by"], closing["text"])
+        if any(closing["id"] == one["id"] and one["closed"] and _told(one["closed"]) == told for one in earlier):
+            # A line that is still in the operator's variables. What was seen again since takes another one.
+            continue
         if finding is None:
-            # Closed already, by the same line that is still in the operator's variables.
-            if any(closing["id"] == one["id"] for _name, record in records for one in record["findings"]):
+            if any(closing["id"] == one["id"] for one in earlier):
                 continue
             known = ", ".join(by_id) or "none"
             raise DrillError(f"There is no finding {closing['id']} to be closed. Open are: {known}.")
         finding.update(status="closed", closed={"by": closing["by"], "text": closing["text"], "on": stamp(now)})
     return carried
+
+
+def _told(closed: Mapping[str, Any]) -> tuple[str, str]:
+    return closed["by"], closed["text"]
 
 
 def metrics(records: Sequence[tuple[str, Mapping[str, Any]]]) -> str:

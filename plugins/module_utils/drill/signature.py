@@ -141,14 +141,8 @@ def sign(file: Path, signer: Any, writes: bool = True) -> bool:
     return True
 
 
-def sign_all(folder: Path, signer: Any, writes: bool = True) -> bool:
-    """Signs every record of a folder that is not signed. Whether one was, or would be. Raises as `sign` does."""
-    signed = [sign(folder / name, signer, writes) for name, _record in chain.read(folder)]
-    return any(signed)
-
-
 def check(records: Sequence[tuple[str, Mapping[str, Any]]], signer: Any) -> tuple[list[str], list[str]]:
-    """The names of the records whose signature is not good, and of those that have none of this kind.
+    """The names of the records whose signature is not of what they say, and of those that have none of this kind.
 
     Raises DrillError, VaultError.
     """
@@ -157,6 +151,6 @@ def check(records: Sequence[tuple[str, Mapping[str, Any]]], signer: Any) -> tupl
         signature: Optional[Mapping[str, Any]] = record.get("signature")
         if not signature or signature.get("method") != signer.method:
             without.append(name)
-        elif not signer.good(str(record.get("sha256")), str(signature.get("value"))):
+        elif not signer.good(chain.digest(record), str(signature.get("value"))):
             bad.append(name)
     return bad, without

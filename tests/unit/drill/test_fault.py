@@ -92,6 +92,21 @@ def test_the_switch_was_first(host: Host, tmp_path: Path) -> None:
     assert "systemctl start" in host.ran, "once more does no harm, and the switch may have come to nothing"
 
 
+def test_it_was_over_before_it_was_undone(host: Host, tmp_path: Path) -> None:
+    host.injector(tmp_path).inject(LOKI, 600, 5)
+    host.active = True
+    assert host.injector(tmp_path).undo(LOKI, 5)["fault"]["undone_by"] == "other"
+
+
+def test_there_is_nothing_left_to_be_undone_and_its_command_fails(host: Host, tmp_path: Path) -> None:
+    host.injector(tmp_path).inject(LOKI, 600, 5)
+    host.active = True
+    host.broken.add("systemctl start")
+    (tmp_path / "logs.undone").write_text("2026-11-27T09:10:00.000Z\n")
+    assert host.injector(tmp_path).undo(LOKI, 5)["fault"]["undone_by"] == "dead-man"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_injected_again_after_the_switch_was_first(host: Host, tmp_path: Path) -> None:
     host.injector(tmp_path).inject(LOKI, 600, 5)
     host.active = True

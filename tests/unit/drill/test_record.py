@@ -120,7 +120,7 @@ class TestKilled:
         first.begin(about(), [], START)
         first.begin_phase("logs", "Logs", OBJECTIVE, at(1))
         begun = Drill(folder).begin(about(operator="bob"), [], at(3600))
-        assert (begun["killed"], begun["killed_phases"]) == ("drill-20261127T090000Z.json", ["logs"])
+        assert begun["killed"] == "drill-20261127T090000Z.json"
         ((_name, record),) = chain.read(folder)
         jsonschema.validate(record, SCHEMA, cls=jsonschema.Draft202012Validator)
         assert (record["outcome"], record["verdict"], record["operator"]) == ("aborted", "failed", "alice")
@@ -162,6 +162,25 @@ class TestFindings:
         again = whole(folder, {"problem": "No marker."}, begin=100, closed=closing)
         assert [(one["id"], one["status"]) for one in again["findings"]] == [(finding["id"], "open")]
 
+    def test_the_line_that_closed_it_once_does_not_close_it_again(self, folder: Path) -> None:
+        (finding,) = whole(folder, {"problem": "No marker."})["findings"]
+        closing = [{"id": finding["id"], "by": "bob", "text": "Firewall opened."}]
+        whole(folder, {"measured": 1.0}, begin=100, closed=closing)
+        whole(folder, {"problem": "No marker."}, begin=200)
+        whole(folder, {"problem": "No marker."}, begin=250, closed=closing)
+        (still,) = whole(folder, {"measured": 1.0}, begin=300, closed=closing)["findings"]
+        assert still["status"] == "open"
+        another = [{**closing[0], "id": still["id"], "text": "And now for good."}]
+        assert whole(folder, {"measured": 1.0}, begin=400, closed=another)["findings"][0]["status"] == "closed"
+
+    def test_another_marker_is_the_same_finding_and_another_snapshot_is_not(self, folder: Path) -> None:
+        (finding,) = whole(folder, {"problem": "The line marker-0123456789abcdef is not in two."})["findings"]
+        (again,) = whole(folder, {"problem": "The line marker-fedcba9876543210 is not in two."}, begin=100)["findings"]
+        assert again["id"] == finding["id"]
+        assert "fedcba" in again["text"]
+        both = ["Snapshot a-20261127T080000Z.snap was damaged.", "Snapshot a-20261127T070000Z.snap was damaged."]
+        assert len(whole(folder, {"measured": 1.0, "findings": both}, begin=200)["findings"]) == 3
+
     def test_a_missed_objective_is_one_finding_however_often(self, folder: Path) -> None:
         (finding,) = whole(folder, {"measured": 31.0})["findings"]
         assert whole(folder, {"measured": 47.0}, begin=100)["findings"] == [finding]
@@ -182,6 +201,11 @@ def test_a_tampered_folder_takes_no_new_drill(folder: Path) -> None:
     file.write_text(file.read_text().replace('"failed"', '"passed"'))
     with pytest.raises(DrillError, match=r"not what they were: drill-20261127T090000Z.json was changed"):
         Drill(folder).begin(about(), [], at(100))
+
+
+def test_the_record_says_what_was_drilled_and_when_it_was_allowed(folder: Path) -> None:
+    told = whole(folder, {"measured": 1.0}, environment="production", window="2026-11-27T08:00Z to 2026-11-27T10:00Z")
+    assert (told["environment"], told["window"][:10]) == ("production", "2026-11-27")
 
 
 def test_files_are_private(folder: Path) -> None:

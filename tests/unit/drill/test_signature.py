@@ -63,6 +63,11 @@ class TestSsh:
         anew = {**chain.sealed({"verdict": "failed"}, None), "signature": signed["signature"]}
         assert signature.check([("r", anew)], Ssh("drill@example.com", str(signers))) == (["r"], [])
 
+    def test_of_a_content_that_was_changed(self, record: Path, signers: Path, tmp_path: Path) -> None:
+        signature.sign(record, Ssh(str(tmp_path / "drill")))
+        changed = {**json.loads(record.read_text()), "verdict": "failed"}
+        assert signature.check([("r", changed)], Ssh("drill@example.com", str(signers))) == (["r"], [])
+
     def test_a_key_that_is_not_there(self, record: Path, tmp_path: Path) -> None:
         before = record.read_bytes()
         with pytest.raises(DrillError, match=r"ssh-keygen did not sign with .*none"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.custodes.security_dr.plugins.filter.resolved import resolved
 from ansible_collections.custodes.security_dr.plugins.filter.vault_ports import vault_ports
 from ansible_collections.custodes.security_dr.plugins.module_utils.drill import told
 
@@ -70,3 +71,12 @@ def test_vault_ports() -> None:
     ]
     with pytest.raises(AnsibleFilterError, match="is no address of Vault"):
         vault_ports(["a:8200"])
+
+
+def test_names_are_tried_by_their_addresses_too() -> None:
+    found = resolved([{"host": "localhost", "port": 1}, {"host": "192.0.2.7", "port": 2}])
+    assert {"host": "localhost", "port": 1, "address": "localhost"} in found
+    assert {"host": "localhost", "port": 1, "address": "127.0.0.1"} in found
+    assert [one["address"] for one in found if one["port"] == 2] == ["192.0.2.7"]
+    with pytest.raises(AnsibleFilterError, match=r"no-such-host\.invalid is not resolved here"):
+        resolved([{"host": "no-such-host.invalid", "port": 1}])
