@@ -29,6 +29,8 @@ SPEC: dict[str, dict[str, Any]] = {
             "operator": {"type": "str", "required": True},
             "reason": {"type": "str", "default": ""},
             "versions": {"type": "dict", "default": {}},
+            "environment": {"type": "str", "default": ""},
+            "window": {"type": "str", "default": ""},
         },
     },
     "closed": {

@@ -268,7 +268,9 @@ def test_a_window_that_ends_meanwhile_ends_it(site: DrillLab, tmp_path: Path) ->
     assert run.finish().rc == 2
     record = newest(tmp_path)
     assert record["abort_reason"] == f"the maintenance window is over since {window['end']}"
-    assert [(one["name"], one["verdict"]) for one in record["phases"]] == [("logs", "passed"), ("alerting", "skipped")]
+    # The first one may have been frozen in the midst of what it measures.
+    assert [one["name"] for one in record["phases"]] == ["logs", "alerting"]
+    assert record["phases"][1]["verdict"] == "skipped"
 
 
 def test_an_alert_that_its_own_fault_has_caused_is_waited_for(site: DrillLab, tmp_path: Path) -> None:
