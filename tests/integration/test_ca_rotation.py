@@ -240,6 +240,8 @@ def test_a_rebuilt_authority(world: World) -> None:
     refused(recover.run(ca_rotation_new="other"), "is not the default issuer")
     good(recover.run("--check"), world)
     assert world.issuers() == before
+    refused(recover.run("--limit", "localhost,host-1"), "not proven to trust rebuilt: host-2, host-3")
+    assert world.issuers() == before
     good(recover.run(), world)
     assert world.issuers() == ["rebuilt"] * 3
     assert [world.roots(host) for host in HOSTS] == [["rebuilt", lost.name]] * 3
