@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -183,6 +183,14 @@ class SecurityDrModule(AnsibleModule):  # type: ignore[misc]
     def hides_output(self) -> bool:
         """Whether the task says no_log: only then may a result hold a secret."""
         return bool(self.no_log)
+
+    def run_program(self, command: Sequence[str]) -> tuple[int, str]:
+        """Runs a program of this host; gives its exit code, 127 where there is none of that name, and what it said."""
+        program = self.get_bin_path(command[0])
+        if program is None:
+            return 127, ""
+        code, out, err = self.run_command([program, *command[1:]])
+        return code, out + err
 
     def run(self, action: Callable[[], Mapping[str, Any]]) -> None:
         """Exits with what the action returns, or fails with what an operator can mend."""

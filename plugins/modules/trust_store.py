@@ -124,6 +124,10 @@ options:
       - Seconds since the census looked. An older one is refused.
     type: float
     default: 3600.0
+  reload_marker:
+    description:
+      - An empty file that is made before anything is changed. Remove it once the services have read the change.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -163,6 +167,11 @@ changed_files:
   type: list
   elements: str
   sample: [/usr/local/share/ca-certificates/example-2026.crt, /etc/app/truststore.p12]
+reload_pending:
+  description: Whether O(reload_marker) is there, or would be.
+  returned: success
+  type: bool
+  sample: true
 bundle:
   description: The roots that are V(present), in PEM.
   returned: success
@@ -170,8 +179,8 @@ bundle:
   sample: "# example-2026\n-----BEGIN CERTIFICATE-----\n..."
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
@@ -210,6 +219,7 @@ def main() -> None:
             "elsewhere": {"type": "str", "default": ""},
             "census": _LIST,
             "census_max_age": {"type": "float", "default": 3600.0},
+            "reload_marker": {"type": "path"},
         },
         vault=False,
     )
@@ -218,25 +228,19 @@ def main() -> None:
 
 def _trust(module: SecurityDrModule) -> dict[str, Any]:
     options, now = module.params, datetime.now(timezone.utc)
-
-    def run(command: Sequence[str]) -> tuple[int, str]:
-        program = module.get_bin_path(command[0])
-        if program is None:
-            return 127, ""
-        code, out, err = module.run_command([program, *command[1:]])
-        return code, out + err
-
+    run, marker = module.run_program, options["reload_marker"]
     roots = read_roots(options["roots"], now)
     store = trust_store.TrustStore(roots, trust_store.find_system(ROOT), run, options["system"], options["elsewhere"])
     keystores = [Keystore(run=run, keytool=options["keytool"], **one) for one in options["java_keystores"]]
     plan = store.plan([BundleFile.from_options(one) for one in options["bundles"]], keystores)
     check_census(plan.leaving, options["census"], options["census_max_age"], now)
     if plan.changed and not module.check_mode:
-        store.apply(plan)
+        store.apply(plan, marker or "")
     return {
         "changed": plan.changed,
         "changed_files": plan.paths,
         "roots": [one.to_dict() for one in roots],
+        "reload_pending": bool(marker) and (plan.changed or Path(marker).exists()),
         "bundle": store.bundle().decode(),
         "diff": plan.diff(),
     }

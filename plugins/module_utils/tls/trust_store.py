@@ -148,8 +148,15 @@ class TrustStore:
             leaving=[one for one in self._roots if not one.present and one.fingerprint in trusted],
         )
 
-    def apply(self, plan: Plan) -> None:
-        """Does it, and reads back what the system's trust store then holds; else all is as it was."""
+    def apply(self, plan: Plan, marker: str = "") -> None:
+        """Does it, and reads back what the system's trust store then holds; else all is as it was.
+
+        Args:
+            marker: an empty file, mode 0600, that is made before anything is changed and stays; none if empty. It tells
+                the next run of services that have not read the change, should this one end before they do.
+        """
+        if marker:
+            put(marker, Content(b"", 0o600, os.geteuid(), os.getegid()))
         # Keystores first: keytool works on copies, and refuses before anything is changed.
         changes = [*plan.bundles, *(self._keystore_change(one) for one, _now, _then in plan.keystores)]
         made = self._anchors and read(self._anchors.bundle, LONGEST)

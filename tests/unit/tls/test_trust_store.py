@@ -515,6 +515,29 @@ class TestModule:
         assert done["roots"][0]["fingerprint_sha256"] == fingerprint(OLD)
         assert (done["diff"][0]["before"], done["diff"][0]["after"]) == ("", OLD.pem.decode())
 
+    def test_a_marker_stays_until_somebody_removes_it(self, module: Runner, tmp_path: Path) -> None:
+        marker = tmp_path / "reload"
+        given = {"roots": [one("old", OLD)], "reload_marker": str(marker)}
+        assert module(**given, check=True)["reload_pending"]
+        assert not marker.exists()
+        assert module(**given)["reload_pending"]
+        assert (marker.read_bytes(), marker.stat().st_mode & 0o777) == (b"", 0o600)
+        again = module(**given)
+        assert (again["changed"], again["reload_pending"]) == (False, True)
+        assert module(**given, check=True)["reload_pending"]
+        marker.unlink()
+        assert not module(**given)["reload_pending"]
+        assert not marker.exists()
+        assert not module(roots=[one("old", OLD, "present"), one("new", NEW)])["reload_pending"]
+
+    def test_the_marker_is_made_before_anything_is_changed(self, module: Runner, host: Host, tmp_path: Path) -> None:
+        told = module.fails(roots=[one("old", OLD)], reload_marker=str(tmp_path / "none/reload"))
+        assert "none" in told["msg"]
+        assert not list(host.anchors.iterdir())
+        broken = [{"path": str(tmp_path / "no/b.pem")}]
+        module.fails(roots=[one("old", OLD)], bundles=broken, reload_marker=str(tmp_path / "reload"))
+        assert (tmp_path / "reload").exists()
+
     def test_a_removal_needs_a_census(self, module: Runner, host: Host) -> None:
         module(roots=[one("old", OLD)])
         told = module.fails(roots=[one("old", OLD, "absent")], check=True)
