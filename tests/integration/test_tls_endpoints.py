@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,6 +60,36 @@ def test_each_is_judged(authority: Authority, stack: ExitStack) -> None:
     for one, reason in zip(told, reasons, strict=True):
         assert reason in one["why"]
     assert 6 < told[0]["days_left"] < 8
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_one_that_demands_a_clients_certificate(
+    authority: Authority, stack: ExitStack, version: ssl.TLSVersion
+) -> None:
+    bundle = Bundle(authority.ca_file.read_bytes(), str(authority.ca_file))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("demanding"))
+    context.load_verify_locations(authority.ca_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.maximum_version = version
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    refused: list[str] = []
+
+    def serve() -> None:
+        connection, _address = listener.accept()
+        with connection:
+            try:
+                context.wrap_socket(connection, server_side=True)
+            except OSError as error:
+                refused.append(str(error))
+
+    server = threading.Thread(target=serve)
+    server.start()
+    (seen,) = look([Endpoint("127.0.0.1", int(listener.getsockname()[1]))], [], bundle)
+    server.join()
+    assert len(refused) == 1
+    told = seen.to_dict(0)
+    assert told["good"], told["why"]
 
 
 def test_a_thousand_with_some_that_hang(authority: Authority, stack: ExitStack) -> None:

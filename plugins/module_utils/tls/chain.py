@@ -4,7 +4,9 @@
 """Judges a chain of certificates as a client would, and says why not when it would refuse it.
 
 The verdict is OpenSSL's own, by pyOpenSSL, whether the chain came from a server or lay in a file; cryptography parses.
-Sources: RFC 5280 and RFC 6125; OpenSSL's X509_verify_cert(3) and its error codes.
+pyOpenSSL cannot ask for a purpose or a level of security, as clients do: these two are looked at here.
+Sources: RFC 5280 and RFC 6125; OpenSSL's X509_verify_cert(3) and its error codes; level 2 of its
+SSL_CTX_set_security_level(3), which is that of distributions.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from .errors import TlsError
 
 try:
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID
     from OpenSSL import crypto
 except ImportError as error:
     IMPORT_ERROR: Optional[ImportError] = error
@@ -34,8 +39,10 @@ _UNABLE_TO_GET_ISSUER = (2, 20)
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _SELF_SIGNED_LEAF, _SELF_SIGNED_IN_CHAIN, _NO_ISSUER_CERT = 18, 19, 21
 _NOT_A_CA = (24, 79)
-_PURPOSE = 26
-_TOO_WEAK = (66, 67, 68)
+
+_WEAK_HASHES = ("md5", "sha1")
+_RSA_BITS, _EC_BITS = 2048, 224
+_NOT_FOR_SERVERS = "The certificate is not for servers (extended key usage). Issue anew with serverAuth."
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class Verdict:
     """What a client would say of a chain.
 
     Attributes:
-        verifies: whether the chain leads to a root of the bundle, and every certificate of it is valid at that time.
+        verifies: whether the chain leads to a root of the bundle, every certificate of it is valid at that time and
+            strong enough, and the first one is for servers where a host was asked for.
         host_matches: whether the first one is for the host; None where no host was asked for.
         why: what is wrong and what to do, a sentence or two; empty when nothing is.
         subject, issuer: as RFC 4514 has them.
@@ -128,6 +136,9 @@ def judge(
     when = at or datetime.now(timezone.utc)
     leaf = chain[0]
     problem, path = _verify(chain, bundle, when)
+    if problem is None:
+        problem = _too_weak(path) or (None if host is None or _for_servers(leaf) else _NOT_FOR_SERVERS)
+        path = [] if problem else path
     names = _names(leaf)
     matches = None if host is None else _matches(host, leaf)
     sentences = [problem] if problem else []
@@ -186,7 +197,7 @@ def _sentence(
     bundle: Bundle,
 ) -> str:
     subject, issuer = certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string()
-    which = "The certificate" if depth == 0 else f"The certificate {depth} above it, {subject},"
+    which = _which(depth, certificate)
     if code == _EXPIRED:
         return f"{which} has ended on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC. Renew it."
     if code == _NOT_YET_VALID:
@@ -212,11 +223,51 @@ def _sentence(
         return f"The chain ends at {issuer}, which is not in {bundle.title}."
     if code in _NOT_A_CA:
         return f"{which} was used to sign and is no CA's: it should never have been. Issue anew from a CA."
-    if code == _PURPOSE:
-        return f"{which} is not for servers (extended key usage)."
-    if code in _TOO_WEAK:
-        return f"{which} has a key or signature that is too weak ({message}). Issue anew."
     return f"{which} is refused: {message} (OpenSSL's error {code})."
+
+
+def _which(depth: int, certificate: x509.Certificate) -> str:
+    if depth == 0:
+        return "The certificate"
+    return f"The certificate {depth} above it, {certificate.subject.rfc4514_string()},"
+
+
+def _too_weak(path: Sequence[x509.Certificate]) -> Optional[str]:
+    """What clients refuse though it verifies, from the leaf to the root, whose own signature counts for nothing."""
+    for depth, one in enumerate(path):
+        fault = _weak_key(one) or ("" if one is path[-1] else _weak_signature(one))
+        if fault:
+            return f"{_which(depth, one)} has a key or signature that is too weak ({fault}). Issue anew."
+    return None
+
+
+def _weak_key(certificate: x509.Certificate) -> str:
+    try:
+        key = certificate.public_key()
+    except (UnsupportedAlgorithm, ValueError):
+        # OpenSSL has taken it.
+        return ""
+    if isinstance(key, (rsa.RSAPublicKey, dsa.DSAPublicKey)) and key.key_size < _RSA_BITS:
+        return f"a key of {key.key_size} bits, and {_RSA_BITS} are the least"
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < _EC_BITS:
+        return f"a key of {key.key_size} bits, and {_EC_BITS} are the least for its kind"
+    return ""
+
+
+def _weak_signature(certificate: x509.Certificate) -> str:
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return ""
+    return f"signed with {algorithm.name.upper()}" if algorithm and algorithm.name in _WEAK_HASHES else ""
+
+
+def _for_servers(leaf: x509.Certificate) -> bool:
+    try:
+        allowed = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return any(one in allowed for one in (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE))
 
 
 def _names(certificate: x509.Certificate) -> list[str]:

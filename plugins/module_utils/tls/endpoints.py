@@ -66,7 +66,7 @@ Fetch = Callable[[Endpoint, float], Sequence[Any]]
 def fetch(endpoint: Endpoint, timeout: float) -> list[x509.Certificate]:
     """The chain as the server presents it; nothing is verified, and nothing but a handshake is sent.
 
-    Raises OSError, or SSL.Error where there is no handshake.
+    Raises OSError, or SSL.Error where there is no handshake that gets as far as its certificate.
     """
     deadline = time.monotonic() + timeout
     with socket.create_connection((endpoint.host, endpoint.port), timeout) as raw:
@@ -78,8 +78,19 @@ def fetch(endpoint: Endpoint, timeout: float) -> list[x509.Certificate]:
             connection.set_tlsext_host_name(name.encode("idna"))
         connection.set_connect_state()
         raw.setblocking(False)
-        _handshake(connection, raw, deadline)
-        return [one.to_cryptography() for one in connection.get_peer_cert_chain() or ()]
+        refusal = None
+        try:
+            _handshake(connection, raw, deadline)
+        except SSL.Error as error:
+            # In TLS 1.2, who demands a client's certificate has shown its own by then. What this side refuses, such as
+            # parameters that are too weak for it, would be refused by clients as well.
+            if not _by_server(error):
+                raise
+            refusal = error
+        chain = [one.to_cryptography() for one in connection.get_peer_cert_chain() or ()]
+        if refusal and not chain:
+            raise refusal
+        return chain
 
 
 def look(
@@ -152,6 +163,12 @@ def _handshake(connection: SSL.Connection, raw: socket.socket, deadline: float) 
         poll.register(raw, wanted)
         if not poll.poll(max(deadline - time.monotonic(), 0) * 1000):
             raise TimeoutError
+
+
+def _by_server(error: Exception) -> bool:
+    """Whether it is the server that ended the handshake, with an alert or by hanging up."""
+    said = _words(error).lower()
+    return isinstance(error, SSL.SysCallError) or "alert" in said or "eof" in said
 
 
 def _words(error: Exception) -> str:

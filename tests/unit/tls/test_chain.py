@@ -17,8 +17,9 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.tls.chain imp
 from ansible_collections.custodes.security_dr.plugins.module_utils.tls.errors import TlsError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from OpenSSL import crypto
 
 NOW = dt.datetime.now(dt.timezone.utc)
 DAY = dt.timedelta(days=1)
@@ -29,7 +30,7 @@ class Made:
     """A certificate and its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
     @property
     def pem(self) -> bytes:
@@ -42,6 +43,9 @@ class Made:
         )
 
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
 def make(
     name: str,
     by: Made | None = None,
@@ -50,8 +54,10 @@ def make(
     begins: dt.timedelta = -DAY,
     ends: dt.timedelta = 30 * DAY,
     names: Sequence[str] = ("www.example.com",),
+    key: Key | None = None,
+    usage: Sequence[x509.ObjectIdentifier] = (),
 ) -> Made:
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
         x509.CertificateBuilder(
@@ -71,6 +77,8 @@ def make(
     if not ca:
         alternatives = [x509.IPAddress(ipaddress.ip_address(n)) if n[0].isdigit() else x509.DNSName(n) for n in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    if usage:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
     return Made(builder.sign((by or Made(None, key)).key, hashes.SHA256()), key)  # type: ignore[arg-type]
 
 
@@ -166,6 +174,74 @@ def test_names(names: list[str], host: str, matches: bool) -> None:
     assert verdict.verifies
     assert verdict.host_matches is matches
     assert (f"not for {host}" in verdict.why) is not matches
+
+
+@pytest.mark.parametrize(
+    ("usage", "taken"),
+    [
+        ((), True),
+        ((ExtendedKeyUsageOID.CLIENT_AUTH,), False),
+        ((ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.CLIENT_AUTH), False),
+        ((ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH), True),
+    ],
+)
+def test_a_server_needs_a_certificate_for_servers(
+    usage: Sequence[x509.ObjectIdentifier], taken: bool, tmp_path: Path
+) -> None:
+    made, bundle = make("x", ROOT, usage=usage), Bundle(ROOT.pem, "the bundle")
+    verdict = judge([made.certificate], bundle, "www.example.com")
+    assert verdict.verifies is taken
+    assert ("not for servers (extended key usage)" in verdict.why) is not taken
+    assert (ssl_says([made], ROOT, tmp_path) == "") is taken
+    # Of a file nobody knows what it is for.
+    assert judge([made.certificate], bundle).why == ""
+
+
+def test_a_server_may_have_one_for_everything() -> None:
+    made = make("x", ROOT, usage=[ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])
+    assert judge([made.certificate], Bundle(ROOT.pem, "the bundle"), "www.example.com").verifies
+
+
+def rsa_key(bits: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, bits)
+
+
+def hashed(made: Made, by: Made, algorithm: str) -> Made:
+    """The same certificate, signed with this hash, which cryptography has given up to do."""
+    native = crypto.X509.from_cryptography(made.certificate)
+    native.sign(crypto.PKey.from_cryptography_key(by.key), algorithm)
+    return Made(native.to_cryptography(), made.key)
+
+
+RSA_ROOT = make("RSA root", ca=True, key=rsa_key(2048))
+WEAK_ROOT = make("Weak root", ca=True, key=rsa_key(1024))
+WEAK_MIDDLE = make("Weak middle", ROOT, ca=True, key=rsa_key(1024))
+WEAK_CURVE = ec.generate_private_key(ec.SECP192R1())
+
+
+@pytest.mark.parametrize(
+    ("chain", "root", "why"),
+    [
+        ([make("x", ROOT, key=rsa_key(2048))], ROOT, ""),
+        (
+            [make("x", ROOT, key=rsa_key(1024))],
+            ROOT,
+            "The certificate has a key or signature that is too weak (a key of 1024",
+        ),
+        ([make("x", ROOT, key=WEAK_CURVE)], ROOT, "a key of 192 bits, and 224 are the least"),
+        ([make("x", WEAK_MIDDLE), WEAK_MIDDLE], ROOT, "The certificate 1 above it, CN=Weak middle, has a key"),
+        ([make("x", WEAK_ROOT)], WEAK_ROOT, "The certificate 1 above it, CN=Weak root, has a key"),
+        ([hashed(make("x", RSA_ROOT), RSA_ROOT, "sha1")], RSA_ROOT, "too weak (signed with SHA1). Issue anew."),
+        ([hashed(make("x", RSA_ROOT), RSA_ROOT, "md5")], RSA_ROOT, "too weak (signed with MD5)"),
+        # Nobody looks at the signature of what is trusted by itself.
+        ([make("x", old := hashed(RSA_ROOT, RSA_ROOT, "sha1"))], old, ""),
+    ],
+)
+def test_what_is_too_weak(chain: list[Made], root: Made, why: str) -> None:
+    verdict = judge([one.certificate for one in chain], Bundle(root.pem, "the bundle"))
+    assert why in verdict.why
+    assert verdict.verifies is (why == "")
+    assert (verdict.anchor is None) is not verdict.verifies
 
 
 def test_a_bundle_without_certificates() -> None:
