@@ -39,7 +39,8 @@ options:
     required: true
   state:
     description:
-      - With Vault, V(active) makes the issuer the default of the mount, and V(retired) revokes it.
+      - With Vault, V(active) makes the issuer the default of the mount, and V(retired) revokes it, unless a role
+        that this login may read has it as its C(issuer_ref).
       - With SPIRE, V(active) activates the prepared authority, and V(retired) taints the old one, so that every agent
         gets new certificates at once, then revokes it.
     type: str

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+import requests
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.errors import CaError
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import Connection, VaultClient
@@ -33,6 +34,16 @@ def test_a_root_is_rotated(lab: Lab) -> None:
         pki.retire("old")
     assert [pki.activate("new"), pki.activate("new")] == [True, False]
     assert pki.default() == new.id
+    client.write_data("pki/roles/web", data={"allow_any_name": True, "issuer_ref": "old", "max_ttl": "48h"})
+    client.write_data("pki/roles/mail", data={"allow_any_name": True})
+    with pytest.raises(
+        CaError, match=r"so it was not revoked: web\. Write .*: vault patch pki/roles/web issuer_ref=default"
+    ):
+        pki.retire("old")
+    merge = {"X-Vault-Token": cluster.root_token, "Content-Type": "application/merge-patch+json"}
+    where, told = f"{cluster.addresses[0]}/v1/pki/roles/web", b'{"issuer_ref": "default"}'
+    requests.patch(where, told, headers=merge, verify=str(cluster.ca_file), timeout=30).raise_for_status()
+    assert client.read("pki/roles/web")["data"]["max_ttl"] == 48 * 3600
     assert [pki.retire("old"), pki.retire("old")] == [True, False]
     assert pki.issuer("old").revoked
     assert not pki.issuer("new").revoked

@@ -137,7 +137,7 @@ class VaultPki:
         """Revoke an issuer, which cannot be taken back; True if it was not revoked before. `dry` only looks.
 
         Raises:
-            CaError: it is the default: new certificates would stop at once.
+            CaError: it is the default, or a role names it: new certificates would stop at once.
         """
         old = self.issuer(reference)
         if old.revoked:
@@ -146,6 +146,12 @@ class VaultPki:
             raise CaError(
                 f"Issuer {reference} is still the default of {self.mount}, so it was not revoked. "
                 "Activate its successor first."
+            )
+        bound = self._bound_to(old)
+        if bound:
+            raise CaError(
+                f"Of {self.mount} these roles issue from {reference}, so it was not revoked: {', '.join(bound)}. Write "
+                f"into each: vault patch {self.mount}/roles/{bound[0]} issuer_ref=default"
             )
         if dry:
             return True
@@ -170,6 +176,24 @@ class VaultPki:
         certificate = self._field(data, "certificate", f"issue/{role}")
         above = data.get("ca_chain") or [self._field(data, "issuing_ca", f"issue/{role}")]
         return [certificate, *(str(one) for one in above)]
+
+    def _bound_to(self, issuer: Issuer) -> list[str]:
+        """Roles that issue from it by its id or name, but for those that this login may not read."""
+        found = []
+        for name in self._unless_hidden("LIST", "roles").get("keys") or []:
+            role = self._unless_hidden("GET", f"roles/{name}")
+            if role.get("issuer_ref") in {issuer.id, issuer.name} - {""}:
+                found.append(str(name))
+        return found
+
+    def _unless_hidden(self, method: str, path: str) -> Mapping[str, Any]:
+        """What is there; nothing where there is none, or where this login may not look."""
+        try:
+            return self._call(method, path)
+        except VaultApiError as error:
+            if error.status in (403, 404):
+                return {}
+            raise
 
     def _call(self, method: str, path: str, body: Any = None) -> Mapping[str, Any]:
         answer = self._request(method, f"{self.mount}/{path}", json=body)

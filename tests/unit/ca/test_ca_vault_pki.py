@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.authority import of_vault, prepare, seconds
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.errors import CaError
 from ansible_collections.custodes.security_dr.plugins.module_utils.ca.vault_pki import VaultPki
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultApiError
 from lab.pki import Authority
 
 
@@ -22,6 +23,8 @@ class Mount:
         self.keeps = True
         self.posts = []
         self.signs = {}
+        self.roles = {}
+        self.hidden = ()
 
     @staticmethod
     def row(key, name, key_id="key"):
@@ -31,6 +34,12 @@ class Mount:
         path = path.removeprefix("pki/")
         if method == "POST":
             self.posts.append((path, json))
+        if path in self.hidden:
+            raise VaultApiError("Permission denied", 403)
+        if path == "roles" and not self.roles:
+            raise VaultApiError("Not found", 404)
+        if path.startswith("roles"):
+            return {"data": {"keys": list(self.roles)} if path == "roles" else {"issuer_ref": self.roles[path[6:]]}}
         if method == "LIST":
             return {"data": {"keys": list(self.issuers)}}
         if path == "config/issuers":
@@ -148,6 +157,25 @@ def test_the_default_is_not_retired():
     with pytest.raises(CaError, match="still the default"):
         VaultPki(mount).retire("old")
     assert mount.posts == []
+
+
+@pytest.mark.parametrize("reference", ["old", "id-old"])
+def test_what_a_role_issues_from_is_not_retired(reference):
+    mount = Mount()
+    mount.issuers["id-new"] = mount.row("id-new", "new")
+    mount.default = "id-new"
+    mount.roles = {"web": "default", "mail": reference, "new": "new", "ldap": reference}
+    for dry in (True, False):
+        with pytest.raises(
+            CaError, match=r"from old, so .*: mail, ldap\. .* vault patch pki/roles/mail issuer_ref=default"
+        ):
+            VaultPki(mount).retire("old", dry)
+    assert mount.posts == []
+    # What this login may not see is not asked for.
+    mount.hidden = ("roles/mail", "roles/ldap")
+    assert VaultPki(mount).retire("old", dry=True)
+    mount.hidden = ("roles",)
+    assert VaultPki(mount).retire("old")
 
 
 @pytest.mark.parametrize(("change", "words"), [({"key_id": ""}, "no key"), ({"revoked": True}, "is revoked")])
