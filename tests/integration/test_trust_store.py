@@ -207,6 +207,9 @@ def test_a_keystore_of_java(tmp_path: Path, pki: Callable[[str], Authority], kin
     kept = {"theirs": theirs, "new": new}
     assert told == {name: next(iter(certificates(one.ca_file.read_bytes(), name))) for name, one in kept.items()}
     before = path.read_bytes()
+    with pytest.raises(TlsError, match="alias theirs has it as well"):
+        apply(("mine", theirs, "absent"))
+    assert path.read_bytes() == before
     password.write_text("another\n")
     with pytest.raises(TlsError, match="password was incorrect"):
         apply(("Old", old, "present"))

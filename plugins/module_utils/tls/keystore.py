@@ -74,6 +74,12 @@ class Keystore:
                 self._ask("-delete", "-alias", one.name, path=copy)
         now = self.entries(copy)
         for one in roots:
+            others = [alias for alias, held in now.items() if not one.present and held == one.fingerprint]
+            if others and one.name.lower() not in others:
+                raise TlsError(
+                    f"{self.path} still has {one.name}: alias {', '.join(others)} has it as well. Remove that with "
+                    f"{self._keytool} -delete. Nothing was changed."
+                )
             if now.get(one.name.lower()) != (one.fingerprint if one.present else None):
                 raise TlsError(f"{self._keytool} was content, and yet {one.name} is not {_state(one)} in {self.path}.")
 

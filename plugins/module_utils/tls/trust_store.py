@@ -227,7 +227,11 @@ class TrustStore:
             _refuse_unnamed(
                 f"Alias {one.name} of {keystore.path}", [now[one.name]] if one.name in now else [], {one.fingerprint}
             )
-        trusted.update(now.values())
+        trusted.update(entries.values())
+        # Under another alias it would stay trusted: keytool's copy says so when the keystore is changed.
+        absent = {one.fingerprint for one in self._roots if not one.present}
+        known = {one.name.lower() for one in self._roots}
+        now.update({alias: held for alias, held in entries.items() if held in absent and alias not in known})
         return now, {one.name: one.fingerprint for one in self._roots if one.present}
 
     def _keystore_change(self, keystore: Keystore) -> Change:

@@ -466,6 +466,21 @@ class TestKeystores:
         with pytest.raises(TlsError, match=r"Alias root of .* dropped and was not named"):
             self.store(one("root", NEW)).plan((), [keystore])
 
+    def test_one_that_stays_under_another_alias(self, keystore: Keystore) -> None:
+        Path(keystore.path).write_text(f"Alias name: theirs\n\n{OLD.pem.decode()}\n")
+        gone = one("old", OLD, "absent")
+        assert [root.name for root in self.store(gone).plan((), [keystore]).leaving] == ["old"]
+        before = Path(keystore.path).read_bytes()
+        with pytest.raises(TlsError, match=r"still has old: alias theirs has it as well\. Remove that"):
+            self.apply(keystore, gone)
+        assert Path(keystore.path).read_bytes() == before
+        # And as itself besides.
+        Path(keystore.path).write_bytes(before + f"Alias name: old\n\n{OLD.pem.decode()}\n".encode())
+        with pytest.raises(TlsError, match="alias theirs has it as well"):
+            self.apply(keystore, gone)
+        # One that is present may have as many as it likes.
+        assert not self.store(one("old", OLD)).plan((), [keystore]).changed
+
     def test_keytool_refuses(self, keystore: Keystore, keytool: Keytool) -> None:
         Path(keystore.path).write_text("")
         keytool.answer = (1, "keytool error: java.io.IOException: keystore password was incorrect")
