@@ -14,7 +14,7 @@ description:
   - Puts root certificates into the trust store of Debian, Ubuntu, RHEL, Fedora and SUSE, into keystores of Java and
     into files of applications, and reads back whether they are there. Where that fails, all is as it was before.
   - A root is removed only with a census that says that no certificate leads to it any longer.
-  - Refuses what is no root of a CA, has ended, or is two certificates in one, and to drop what was not named.
+  - Refuses what is no root of a CA or two in one, to add one that has ended, and to drop what was not named.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes

@@ -137,7 +137,10 @@ def judge(
     leaf = chain[0]
     problem, path = _verify(chain, bundle, when)
     if problem is None:
-        problem = _too_weak(path) or (None if host is None or _for_servers(leaf) else _NOT_FOR_SERVERS)
+        # A root by itself is judged with what it has signed: one that is too weak has to be replaceable.
+        problem = _too_weak(path if host is not None or len(path) > 1 else []) or (
+            None if host is None or _for_servers(leaf) else _NOT_FOR_SERVERS
+        )
         path = [] if problem else path
     names = _names(leaf)
     matches = None if host is None else _matches(host, leaf)

@@ -33,6 +33,7 @@ class Root(NamedTuple):
         subject: for people.
         not_after: when it ends.
         present: whether it is to be trusted.
+        ended: whether it has: then it is trusted only where it is trusted already.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Root(NamedTuple):
     subject: str
     not_after: datetime
     present: bool
+    ended: bool = False
 
     def to_dict(self) -> dict[str, str]:
         """Plain values for a module's result."""
@@ -109,16 +111,11 @@ def _root(name: str, content: str, present: bool, now: datetime) -> Root:
             f"{name}, {subject}, is no root: {issuer} has signed it, and OpenSSL ends no chain at it. Give that."
         )
     begins, ends = _time(told["notBefore"]), _time(told["notAfter"])
-    # One that has ended has to be removable.
-    if present and ends <= now:
-        raise TlsError(
-            f"The root {name} has ended on {ends:%Y-%m-%d %H:%M} UTC: no chain leads to it. Give the new one."
-        )
     if present and begins > now:
         raise TlsError(
             f"The root {name} begins only on {begins:%Y-%m-%d %H:%M} UTC: look at the clocks of this host and the CA."
         )
-    return Root(name, alone, fingerprint, subject, ends, present)
+    return Root(name, alone, fingerprint, subject, ends, present, ends <= now)
 
 
 def check_census(leaving: Iterable[Root], census: Sequence[Mapping[str, Any]], max_age: float, now: datetime) -> None:

@@ -136,6 +136,8 @@ class TrustStore:
     def plan(self, bundles: Sequence[BundleFile] = (), keystores: Sequence[Keystore] = ()) -> Plan:
         """What has to change; nothing is changed."""
         _refuse_unnamed("What is trusted elsewhere", self._elsewhere, self._named)
+        if self._elsewhere:
+            _refuse_ended(self._roots, self._elsewhere, "what is trusted elsewhere")
         trusted = set(self._elsewhere)
         anchors, update = self._plan_system(trusted)
         files = [self._plan_bundle(one, trusted) for one in bundles]
@@ -185,6 +187,7 @@ class TrustStore:
             before = read(path, LONGEST)
             there = certificates(before.data, path) if before else {}
             _refuse_unnamed(path, there, {one.fingerprint})
+            _refuse_ended([one], {*there, *held}, self._anchors.anchors)
             after = owned(one.pem, before) if one.present else None
             changes.append(Change(path, before, after))
         trusted.update(held)
@@ -210,6 +213,7 @@ class TrustStore:
         if not (before and file.system and before.data.startswith(HEADER)):
             # Else it is what the distribution has dropped.
             _refuse_unnamed(path, there, self._named | set(system))
+        _refuse_ended(self._roots, there, path)
         trusted.update(there)
         data = self.bundle() + b"".join(system.values())
         if not data:
@@ -227,6 +231,7 @@ class TrustStore:
             _refuse_unnamed(
                 f"Alias {one.name} of {keystore.path}", [now[one.name]] if one.name in now else [], {one.fingerprint}
             )
+        _refuse_ended(self._roots, now.values(), keystore.path)
         trusted.update(entries.values())
         # Under another alias it would stay trusted: keytool's copy says so when the keystore is changed.
         absent = {one.fingerprint for one in self._roots if not one.present}
@@ -306,6 +311,16 @@ def _refuse_unnamed(title: str, there: Iterable[str], named: set[str]) -> None:
             f"{title} has a certificate that would be dropped and was not named, with the fingerprint {unknown[0]}. "
             "Give it as a root with a name of its own, present or absent, so that nobody loses it unaware."
         )
+
+
+def _refuse_ended(roots: Iterable[Root], there: Iterable[str], where: str) -> None:
+    """One that has ended stays where it is, until it is absent, and is put nowhere else."""
+    for one in roots:
+        if one.present and one.ended and one.fingerprint not in there:
+            raise TlsError(
+                f"The root {one.name} has ended on {one.not_after:%Y-%m-%d %H:%M} UTC: no chain leads to it, so it is "
+                f"not put into {where}. Give the new one."
+            )
 
 
 def _shown(content: Optional[Content]) -> str:

@@ -244,6 +244,11 @@ def test_what_is_too_weak(chain: list[Made], root: Made, why: str) -> None:
     assert (verdict.anchor is None) is not verdict.verifies
 
 
+def test_a_weak_root_is_judged_with_what_it_has_signed() -> None:
+    assert judge([WEAK_ROOT.certificate], Bundle(WEAK_ROOT.pem, "the bundle")).verifies
+    assert "too weak" in judge([WEAK_ROOT.certificate], Bundle(WEAK_ROOT.pem, "the bundle"), "www.example.com").why
+
+
 def test_a_bundle_without_certificates() -> None:
     with pytest.raises(TlsError, match=r"/etc/x\.pem has no certificate"):
         Bundle(b"nothing", "/etc/x.pem")

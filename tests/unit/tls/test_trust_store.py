@@ -31,6 +31,7 @@ from unit.tls.test_chain import DAY, NOW, Made, make
 
 OLD, NEW, DISTRIBUTION = (make(name, ca=True) for name in ("Old", "New", "Distribution"))
 REBUILT = make("Old", ca=True)
+ENDED = make("Ended", ca=True, begins=-9 * DAY, ends=-DAY)
 Options = dict[str, Any]
 
 
@@ -110,7 +111,6 @@ class TestRoots:
             (make("leaf").pem, "is no CA's"),
             (make("leaf", OLD).pem, "is no CA's"),
             (make("middle", OLD, ca=True).pem, "is no root: CN=Old has signed it"),
-            (make("ended", ca=True, begins=-9 * DAY, ends=-DAY).pem, "has ended on"),
             (make("early", ca=True, begins=DAY).pem, "begins only on"),
             (OLD.pem + NEW.pem, "and has 2"),
             (OLD.pem + OLD.pem, "and has 2"),
@@ -130,6 +130,9 @@ class TestRoots:
     def test_one_that_has_ended_can_be_removed(self) -> None:
         ended = make("ended", ca=True, begins=-9 * DAY, ends=-DAY)
         assert not read_roots([one("x", ended, "absent")], NOW)[0].present
+
+    def test_one_that_has_ended_is_known(self) -> None:
+        assert [root.ended for root in read_roots([one("x", ENDED), one("y", OLD)], NOW)] == [True, False]
 
     @pytest.mark.parametrize("name", ["", "../x", "a b", "-x", "a/b", "x\n", "ü", "x" * 101])
     def test_names_that_are_none(self, name: str) -> None:
@@ -307,6 +310,44 @@ class TestSystem:
     def test_there_is_none(self, host: Host) -> None:
         with pytest.raises(TlsError, match="no trust store of a system here"):
             TrustStore([], None, host.run)
+
+
+class TestEnded:
+    """A root that has ended is added nowhere, and stays where it is until it is absent."""
+
+    def test_the_system(self, host: Host) -> None:
+        with pytest.raises(TlsError, match=r"The root x has ended on .* not put into .*local/share/ca-certificates"):
+            host.store(one("x", ENDED)).plan()
+        (host.anchors / "x.crt").write_bytes(ENDED.pem)
+        host.update()
+        assert not host.store(one("x", ENDED)).plan().changed
+        host.apply(one("x", ENDED), one("new", NEW))
+        assert {fingerprint(ENDED), fingerprint(NEW)} < host.held
+        host.apply(one("x", ENDED, "absent"), one("new", NEW))
+        assert fingerprint(ENDED) not in host.held
+
+    def test_a_bundle(self, host: Host, tmp_path: Path) -> None:
+        file = BundleFile(str(tmp_path / "app.pem"))
+        store = TrustStore(read_roots([one("x", ENDED), one("new", NEW)], NOW), None, host.run, anchors=False)
+        with pytest.raises(TlsError, match=r"not put into .*app\.pem"):
+            store.plan([file])
+        Path(file.path).write_bytes(ENDED.pem)
+        store.apply(store.plan([file]))
+        assert list(certificates(Path(file.path).read_bytes(), "it")) == [fingerprint(ENDED), fingerprint(NEW)]
+
+    def test_elsewhere(self, host: Host) -> None:
+        with pytest.raises(TlsError, match="not put into what is trusted elsewhere"):
+            host.store(one("x", ENDED), one("new", NEW), anchors=False, elsewhere=NEW.pem.decode()).plan()
+        host.store(one("x", ENDED), anchors=False, elsewhere=ENDED.pem.decode()).plan()
+
+    def test_a_keystore(self, tmp_path: Path) -> None:
+        (tmp_path / "password").write_text("changeit\n")
+        keystore = Keystore(str(tmp_path / "trust.p12"), str(tmp_path / "password"), Keytool().run)
+        store = TrustStore(read_roots([one("x", ENDED)], NOW), None, Keytool().run, anchors=False)
+        with pytest.raises(TlsError, match=r"not put into .*trust\.p12"):
+            store.plan((), [keystore])
+        Path(keystore.path).write_text(f"Alias name: x\n\n{ENDED.pem.decode()}\n")
+        assert not store.plan((), [keystore]).changed
 
 
 class TestBundles:
