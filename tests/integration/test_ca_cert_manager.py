@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ def certificate(name: str, *, never: bool = False) -> list[dict[str, Any]]:
     return [{**key, "spec": spec, "status": status}, {**secret, "gone": False, "never": never}]
 
 
-def run(folder: Path, *wanted: str, rows: list[dict[str, Any]]) -> tuple[Finished, dict[str, int]]:
+def run(
+    folder: Path, *wanted: str, rows: list[dict[str, Any]], root: str = "root-1", problems: Sequence[str] = ()
+) -> tuple[Finished, dict[str, int]]:
     file = folder / "kubernetes.json"
     file.write_text(json.dumps(rows))
     one = {"name": "custodes.security_dr.ca_rotation", "tasks_from": "cert_manager"}
@@ -37,7 +40,11 @@ def run(folder: Path, *wanted: str, rows: list[dict[str, Any]]) -> tuple[Finishe
     env = {"ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(paths), "LAB_KUBERNETES": str(file)}
     variables = {
         "ca_rotation_cert_manager": names,
-        "ca_rotation_wait": 4,
+        # As -e gives it.
+        "ca_rotation_wait": "4",
+        "ca_rotation_directory": str(folder),
+        "__ca_rotation_roots": {"new": root},
+        "__ca_rotation_survey": {"problems": problems},
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
     }
     finished = Playbook(variables, folder / "run", None, str(play), env).run("-vvv")
@@ -50,6 +57,17 @@ def test_each_is_issued_anew(tmp_path: Path) -> None:
     finished, revisions = run(tmp_path, "a", "b", rows=rows)
     assert finished.rc == 0, finished.output
     assert revisions == {"a": 2, "b": 2, "other": 1}
+
+
+def test_each_is_issued_once_for_a_root_unless_a_server_says_that_it_was_not(tmp_path: Path) -> None:
+    kept: dict[str, Any] = {"rows": certificate("a")}
+    # Killed before the second one.
+    assert run(tmp_path, "a", **kept)[1] == {"a": 2}
+    kept["rows"] = [*certificate("a"), *certificate("b")]
+    assert run(tmp_path, "a", "b", **kept)[1] == {"a": 1, "b": 2}
+    assert run(tmp_path, "a", "b", **kept)[1] == {"a": 1, "b": 1}
+    assert run(tmp_path, "a", "b", **kept, problems=["a:443: It leads to the old root."])[1] == {"a": 2, "b": 2}
+    assert run(tmp_path, "a", "b", **kept, root="root-2")[1] == {"a": 2, "b": 2}
 
 
 def test_one_that_does_not_come_back_stops_it(tmp_path: Path) -> None:

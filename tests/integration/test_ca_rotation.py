@@ -9,6 +9,7 @@ The hosts are folders of this machine: what a trust store does on a real one is 
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import threading
 from collections.abc import Iterator
@@ -86,6 +87,10 @@ class World:
         """Who each server's certificate is from, as a client on its host sees it."""
         return [connect(self.bundle(host), server.port) for host, server in self.servers.items()]
 
+    def served(self) -> list[bytes]:
+        """The file of each server, a key and a chain."""
+        return [server.file.read_bytes() for server in self.servers.values()]
+
     def signing(self) -> str:
         return self.pki.issuer("default").name
 
@@ -100,7 +105,8 @@ class World:
             "ca_rotation_probes": [{"role": "servers", "name": "probe.example.com"}],
             "ca_rotation_reissue_tasks": str(HERE / "reissue.yml"),
             "ca_rotation_directory": str(self.folder / "rotation"),
-            "ca_rotation_wait": 4,
+            # As -e gives it.
+            "ca_rotation_wait": "4",
             "lab_issue_url": f"{self.cluster.addresses[0]}/v1/pki/issue/servers",
             "lab_issue_token": self.vault.token,
             "lab_issue_ca": str(self.cluster.ca_file),
@@ -165,6 +171,7 @@ def refused(finished: Finished, *words: str) -> None:
 def test_a_root_is_rotated(world: World) -> None:
     """Each refusal on the way, a kill in the middle, and clients that notice nothing of it all."""
     rotate = world.playbook(ROTATE, ca_rotation_old="root-1", ca_rotation_new="root-2")
+    of_old = world.served()[0]
     clients = [Client(world.bundle(host), server.port) for host, server in world.servers.items()]
     for client in clients:
         client.start()
@@ -200,7 +207,16 @@ def test_a_root_is_rotated(world: World) -> None:
         assert world.roots("host-1") == ["root-1", "root-2"]
         assert not world.pki.issuer("root-1").revoked
 
-        good(rotate.run(ca_rotation_retire="root-1"), world)
+        # Killed before one host was done, all of whose servers in the census had a certificate of the new root by then.
+        (world.folder / "rotation/host-2.reissued").unlink()
+        served = world.served()
+        good(rotate.run(), world)
+        assert [was == now for was, now in zip(served, world.served(), strict=True)] == [True, False, True]
+
+        forgotten = good(rotate.run("-vvv", ca_rotation_retire="root-1"), world)
+        # A host gets what its module reads of the census, without the chains.
+        assert re.search(r'"census": \[\s*\{\s*"anchor"', forgotten.output)
+        assert not re.search(r'"census": \[[^]]*"chain"', forgotten.output)
         assert world.pki.issuer("root-1").revoked
         assert [world.roots(host) for host in HOSTS] == [["root-2"]] * 3
         assert world.issuers() == ["root-2"] * 3
@@ -208,11 +224,22 @@ def test_a_root_is_rotated(world: World) -> None:
         again = good(rotate.run(ca_rotation_retire="root-1"), world)
         assert again.output.count("changed=0") == len(HOSTS) + 1
         refused(rotate.run(), "was retired before")
+
+        # A server that is away is none of the old root's, which nobody trusts once more for it.
+        away = [*rotate.variables["ca_rotation_endpoints"], {"host": "127.0.0.1", "port": 1}]
+        refused(rotate.run(ca_rotation_retire="root-1", ca_rotation_endpoints=away), "1 of 4 certificates are not good")
+        assert [world.roots(host) for host in HOSTS] == [["root-2"]] * 3
     finally:
         for client in clients:
             client.stop()
     assert [client.refusals for client in clients] == [[], [], []]
     assert min(client.taken for client in clients) > 50
+
+    # Nor when a server has gone back to it.
+    write_private(world.folder / "host-1/server.pem", of_old)
+    refused(rotate.run(ca_rotation_retire="root-1", ca_rotation_endpoints=away), "certificates are not good")
+    assert [world.roots(host) for host in HOSTS] == [["root-2"]] * 3
+    assert world.issuers() == ["root-2"] * 3
 
 
 def test_a_server_that_nobody_renewed_keeps_the_old_root(world: World, tmp_path: Path) -> None:
@@ -223,6 +250,17 @@ def test_a_server_that_nobody_renewed_keeps_the_old_root(world: World, tmp_path:
     refused(rotate.run(ca_rotation_reissue_tasks=str(idle)), "3 of 3 certificates are not good")
     assert not world.pki.issuer("root-2").revoked
     assert world.issuers() == ["root-2"] * 3
+    # A role of another mount is asked there, after what the operator does about that mount.
+    world.vault.request("POST", "sys/mounts/other", json={"type": "pki"})
+    VaultPki(world.vault.request, "other").prepare("other", "other", "1h")
+    world.vault.request("POST", "other/roles/web", json={"allow_any_name": True})
+    activate = tmp_path / "activate.yml"
+    done = {"content": "{{ ca_rotation_new }}", "dest": f"{tmp_path}/activated"}
+    activate.write_text(json.dumps([{"name": "Have it signed", "ansible.builtin.copy": done}]))
+    probes = [{"role": "web", "mount": "other", "name": "probe.example.com"}]
+    more = {"ca_rotation_activate_tasks": str(activate), "ca_rotation_probes": probes}
+    refused(rotate.run(**more), "Vault's role other/web issues from CN=other, not from root-3")
+    assert (tmp_path / "activated").read_text() == "root-3"
     # All at once, as it was typed from the start.
     good(rotate.run(), world)
     assert world.issuers() == ["root-3"] * 3
@@ -237,7 +275,9 @@ def test_a_rebuilt_authority(world: World) -> None:
     world.mount("rebuilt")
     before = world.issuers()
     recover = world.playbook(RECOVER, ca_rotation_new="rebuilt")
-    refused(recover.run(ca_rotation_new="other"), "is not the default issuer")
+    refused(recover.run(ca_rotation_new="other"), "other is not the default issuer of pki, which has: rebuilt.")
+    by_id = world.pki.issuer("rebuilt").id
+    assert "is not the default issuer" not in good(recover.run("--check", ca_rotation_new=by_id), world).words
     good(recover.run("--check"), world)
     assert world.issuers() == before
     refused(recover.run("--limit", "localhost,host-1"), "not proven to trust rebuilt: host-2, host-3")
@@ -249,58 +289,126 @@ def test_a_rebuilt_authority(world: World) -> None:
     assert again.output.count("changed=0") == len(HOSTS) + 1
 
 
+class Site:
+    """Two roots in files, one server, and tasks of the operator that activate and renew."""
+
+    def __init__(self, folder: Path, old: Authority, new: Authority, *hosts: str) -> None:
+        self.folder, self.old, self.new = folder, old, new
+        key_and_chain(old, folder / "server.pem")
+        key_and_chain(new, folder / "renewed.pem")
+        given = {}
+        for host in hosts:
+            self.bundle(host).write_bytes(old.ca_file.read_bytes())
+            given[host] = {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+                "ansible_become": False,
+                "ca_rotation_bundle": str(self.bundle(host)),
+                "trust_store_system": False,
+                "trust_store_bundles": [{"path": str(self.bundle(host)), "mode": "0600"}],
+            }
+        away = {**given[hosts[0]], "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+        inventory = folder / "inventory.json"
+        inventory.write_text(json.dumps({"all": {"hosts": {**given, "away": away}}}))
+        copied = {"src": str(folder / "renewed.pem"), "dest": str(folder / "server.pem")}
+        renew = [{"name": "Renew", "ansible.builtin.copy": copied}]
+        activate = [{"name": "Sign with it", "ansible.builtin.copy": {"content": "new", "dest": f"{folder}/signs"}}]
+        (folder / "renew.yml").write_text(json.dumps(renew))
+        (folder / "activate.yml").write_text(json.dumps(activate))
+        # Relative to where the operator is, as the runbook has it.
+        home = folder / "rotation-home"
+        home.mkdir(mode=0o700)
+        (home / "old-root.pem").write_bytes(old.ca_file.read_bytes())
+        (home / "new-root.pem").write_bytes(new.ca_file.read_bytes())
+        self.server = TlsServer(folder / "server.pem")
+        variables = {
+            "ca_rotation_provider": "files",
+            "ca_rotation_hosts": ",".join(hosts),
+            "ca_rotation_old": "old",
+            "ca_rotation_new": "new",
+            "ca_rotation_old_file": "old-root.pem",
+            "ca_rotation_new_file": "new-root.pem",
+            "ca_rotation_endpoints": [{"host": "127.0.0.1", "port": self.server.port}],
+            "ca_rotation_activate_tasks": str(folder / "activate.yml"),
+            "ca_rotation_reissue_tasks": str(folder / "renew.yml"),
+            "ca_rotation_directory": str(folder / "rotation"),
+            "ca_rotation_wait": "4",
+        }
+        self.rotate = Playbook(variables, folder / "rotation", inventory, ROTATE)
+
+    def bundle(self, host: str) -> Path:
+        return self.folder / f"{host}.pem"
+
+    def roots(self, host: str) -> list[str]:
+        """Names of what that host trusts."""
+        bundle = x509.load_pem_x509_certificates(self.bundle(host).read_bytes())
+        return [one.subject.rfc4514_string().removeprefix("CN=") for one in bundle]
+
+    def run(self, **changed: Any) -> Finished:
+        done = self.rotate.run(**changed)
+        assert done.rc == 0, done.output
+        return done
+
+
 def test_an_authority_that_is_no_vault(tmp_path: Path) -> None:
-    """Two roots in files; the operator's own tasks activate and renew. A host that is away stops it."""
-    old, new = Authority(tmp_path / "old", "old root"), Authority(tmp_path / "new", "new root")
-    key_and_chain(old, tmp_path / "server.pem")
-    key_and_chain(new, tmp_path / "renewed.pem")
-    (tmp_path / "bundle.pem").write_bytes(old.ca_file.read_bytes())
-    host = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-        "ansible_become": False,
-        "ca_rotation_bundle": str(tmp_path / "bundle.pem"),
-        "trust_store_system": False,
-        "trust_store_bundles": [{"path": str(tmp_path / "bundle.pem"), "mode": "0600"}],
-    }
-    away = {**host, "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
-    inventory = tmp_path / "inventory.json"
-    inventory.write_text(json.dumps({"all": {"hosts": {"here": host, "away": away}}}))
-    copied = {"src": str(tmp_path / "renewed.pem"), "dest": str(tmp_path / "server.pem")}
-    renew = [{"name": "Renew", "ansible.builtin.copy": copied}]
-    activate = [{"name": "Sign with it", "ansible.builtin.copy": {"content": "new", "dest": f"{tmp_path}/signs"}}]
-    (tmp_path / "renew.yml").write_text(json.dumps(renew))
-    (tmp_path / "activate.yml").write_text(json.dumps(activate))
-    server = TlsServer(tmp_path / "server.pem")
-    variables = {
-        "ca_rotation_provider": "files",
-        "ca_rotation_old": "old",
-        "ca_rotation_new": "new",
-        "ca_rotation_old_file": str(old.ca_file),
-        "ca_rotation_new_file": str(new.ca_file),
-        "ca_rotation_endpoints": [{"host": "127.0.0.1", "port": server.port}],
-        "ca_rotation_activate_tasks": str(tmp_path / "activate.yml"),
-        "ca_rotation_reissue_tasks": str(tmp_path / "renew.yml"),
-        "ca_rotation_directory": str(tmp_path / "rotation"),
-        "ca_rotation_wait": 4,
-    }
-    rotate = Playbook(variables, tmp_path / "rotation", inventory, ROTATE)
-    away_too = rotate.run()
+    """A host that is away stops it. One that came later gets the new root alone."""
+    site = Site(
+        tmp_path, Authority(tmp_path / "old", "old root"), Authority(tmp_path / "new", "new root"), "here", "later"
+    )
+    away_too = site.rotate.run(ca_rotation_hosts="here,away")
     assert away_too.rc != 0
     assert "UNREACHABLE" in away_too.output
     assert not (tmp_path / "signs").exists()
-    done = rotate.run(ca_rotation_hosts="here")
-    assert done.rc == 0, done.output
+    site.run(ca_rotation_hosts="here")
     assert (tmp_path / "signs").exists()
-    assert connect(tmp_path / "bundle.pem", server.port) == "new root"
+    assert connect(site.bundle("here"), site.server.port) == "new root"
+    assert site.roots("here") == ["old root", "new root"]
     # The host forgets the old root, once; the controller has nothing to change.
     for unchanged in (1, 2):
-        done = rotate.run(ca_rotation_hosts="here", ca_rotation_retire="old")
-        assert done.rc == 0, done.output
+        done = site.run(ca_rotation_hosts="here", ca_rotation_retire="old")
         assert done.output.count("changed=0") == unchanged
-    assert (tmp_path / "bundle.pem").read_text().strip().endswith(new.ca_file.read_text().strip())
-    assert (tmp_path / "bundle.pem").read_text().count("BEGIN CERTIFICATE") == 1
-    server.stop()
+    assert site.roots("here") == ["new root"]
+    # It is among the hosts from now on, and trusts nothing yet.
+    site.bundle("later").unlink()
+    site.run(ca_rotation_retire="old")
+    assert [site.roots(host) for host in ("here", "later")] == [["new root"]] * 2
+    site.server.stop()
+
+
+def test_an_old_root_that_has_ended_is_replaced_and_goes(tmp_path: Path) -> None:
+    """It stays where it is, and is put nowhere else."""
+    old, new = Authority(tmp_path / "old", "old root", days=-1), Authority(tmp_path / "new", "new root")
+    site = Site(tmp_path, old, new, "here", "later")
+    site.bundle("later").unlink()
+    site.run()
+    assert (site.roots("here"), site.roots("later")) == (["old root", "new root"], ["new root"])
+    site.run(ca_rotation_retire="old")
+    assert [site.roots(host) for host in ("here", "later")] == [["new root"]] * 2
+    # A new one that has ended is none.
+    refused(site.rotate.run(ca_rotation_old_file="new-root.pem", ca_rotation_new_file="old-root.pem"), "has ended on")
+    site.server.stop()
+
+
+def test_a_new_root_that_ends_first_is_taken_once_servers_lead_to_it(tmp_path: Path) -> None:
+    """The successor of a lost root, which recover-ca.yml has distributed already."""
+    old, new = Authority(tmp_path / "old", "old root", days=90), Authority(tmp_path / "new", "new root")
+    site = Site(tmp_path, old, new, "here")
+    refused(site.rotate.run(), "before old. Nobody trusts it yet")
+    (tmp_path / "server.pem").write_bytes((tmp_path / "renewed.pem").read_bytes())
+    site.run(ca_rotation_retire="old")
+    assert site.roots("here") == ["new root"]
+    site.server.stop()
+
+
+def test_a_census_without_every_host_names_those_that_are_missing(tmp_path: Path) -> None:
+    one = {"name": "custodes.security_dr.ca_rotation", "tasks_from": "census"}
+    tasks = [
+        {"name": "A host", "ansible.builtin.add_host": {"name": "host-9", "groups": "ca_rotation_clients"}},
+        {"name": "Count", "ansible.builtin.import_role": one},
+    ]
+    play = tmp_path / "play.json"
+    play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    refused(Playbook({}, tmp_path / "run", None, str(play)).run(), "trust store was read: host-9. Run it again")
 
 
 def key_and_chain(authority: Authority, file: Path) -> None:
