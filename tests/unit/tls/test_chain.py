@@ -214,6 +214,7 @@ def hashed(made: Made, by: Made, algorithm: str) -> Made:
 
 
 RSA_ROOT = make("RSA root", ca=True, key=rsa_key(2048))
+SHA1_ROOT = hashed(RSA_ROOT, RSA_ROOT, "sha1")
 WEAK_ROOT = make("Weak root", ca=True, key=rsa_key(1024))
 WEAK_MIDDLE = make("Weak middle", ROOT, ca=True, key=rsa_key(1024))
 WEAK_CURVE = ec.generate_private_key(ec.SECP192R1())
@@ -234,7 +235,7 @@ WEAK_CURVE = ec.generate_private_key(ec.SECP192R1())
         ([hashed(make("x", RSA_ROOT), RSA_ROOT, "sha1")], RSA_ROOT, "too weak (signed with SHA1). Issue anew."),
         ([hashed(make("x", RSA_ROOT), RSA_ROOT, "md5")], RSA_ROOT, "too weak (signed with MD5)"),
         # Nobody looks at the signature of what is trusted by itself.
-        ([make("x", old := hashed(RSA_ROOT, RSA_ROOT, "sha1"))], old, ""),
+        ([make("x", SHA1_ROOT)], SHA1_ROOT, ""),
     ],
 )
 def test_what_is_too_weak(chain: list[Made], root: Made, why: str) -> None:
