@@ -13,7 +13,8 @@ version_added: 0.2.0
 description:
   - Refuses what would lose lines silently, renders the configuration, has C(fluent-bit --dry-run) judge it, writes it,
     restarts Fluent Bit, and waits until its metrics know both outputs.
-  - Where any of it fails, all files are as they were, and Fluent Bit runs with those.
+  - Where any of it fails, all files are as they were. A Fluent Bit that ran before runs again with those; where none did,
+    it is stopped and disabled.
   - A run that was killed at any point is completed by the next.
   - C(docs/log-pipeline.md) tells what each type of output does when it is refused.
 author: the custodes.security_dr authors (@custodes)

@@ -167,30 +167,60 @@ class Installation:
             raise LogsError(f"systemd refuses the unit: {(' '.join(ignored) or said)[-1000:]} Nothing was changed.")
 
     def present(self, changes: Sequence[Change]) -> None:
-        """Writes them, restarts the service, and waits until it is up; else all is as it was. Raises LogsError."""
+        """Writes them, restarts the service, and waits until it is up; else all is as it was.
+
+        A service that ran before runs again with what was there before; one that did not is stopped and disabled.
+
+        Raises LogsError.
+        """
+        before = self._state("ActiveState", "UnitFileState")
         try:
             for one in changes:
                 self._put(one.wanted, one.wanted.content)
             self._restart(changes)
         except LogsError as error:
-            for one in changes:
-                self._put(one.wanted, one.before)
-            restarted = "nothing was restarted"
-            if self._service and any(one.before is not None for one in changes):
-                restarted = "the service was restarted with them"
-                with suppress(LogsError):
-                    self._reload(changes)
-                    self._systemctl("restart", self._service)
-            raise LogsError(f"{error} The files are as they were before, and {restarted}.") from error
+            raise LogsError(
+                f"{error} The files are as they were before, and {self._taken_back(changes, before)}."
+            ) from error
+
+    def _taken_back(self, changes: Sequence[Change], before: Mapping[str, str]) -> str:
+        """Puts the files back, and the service to what it was before; says what became of it. Raises LogsError."""
+        ran = before.get("ActiveState") in ("active", "activating", "reloading")
+        enabled = before.get("UnitFileState") == "enabled"
+        if self._service and not ran:
+            self._tried("stop")
+        if self._service and not enabled:
+            # As long as its unit is there, which systemd looks for.
+            self._tried("disable")
+        for one in changes:
+            self._put(one.wanted, one.before)
+        if not self._service:
+            return "nothing was restarted"
+        # Without this systemd goes on with the unit that is gone, be there another of that name or not.
+        with suppress(LogsError):
+            self._systemctl("daemon-reload")
+        if enabled and self._unit_is_among(changes):
+            self._tried("reenable")
+        if not ran:
+            return "the service, which did not run before, was stopped" + ("" if enabled else " and disabled")
+        failed = self._tried("restart")
+        if failed:
+            return f"the service, which ran before, does not start with them either, see to it: {failed}"
+        return "the service was restarted with them"
+
+    def _tried(self, verb: str) -> str:
+        """Has systemd do it with the service; why it did not, empty where it did."""
+        try:
+            self._systemctl(verb, self._service or "")
+        except LogsError as error:
+            return str(error)
+        return ""
 
     def stale(self) -> bool:
         """Whether the service does not run, is not started at boot, or began before its files were written."""
         if not self._service:
             return False
-        told = self._systemctl(
-            "show", "--property=ActiveState,UnitFileState,ActiveEnterTimestampMonotonic", self._service
-        )
-        state = dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+        state = self._state("ActiveState", "UnitFileState", "ActiveEnterTimestampMonotonic")
         if state.get("ActiveState") != "active" or state.get("UnitFileState") != "enabled":
             return True
         age = time.clock_gettime(time.CLOCK_MONOTONIC) - int(state.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
@@ -225,8 +255,19 @@ class Installation:
         )
 
     def _reload(self, changes: Sequence[Change]) -> None:
-        if any(one.wanted.path.endswith(".service") for one in changes):
+        if self._unit_is_among(changes):
             self._systemctl("daemon-reload")
+
+    @staticmethod
+    def _unit_is_among(changes: Sequence[Change]) -> bool:
+        return any(one.wanted.path.endswith(".service") for one in changes)
+
+    def _state(self, *properties: str) -> dict[str, str]:
+        """Properties of the service, as systemd names them; none where there is no service."""
+        if not self._service:
+            return {}
+        told = self._systemctl("show", f"--property={','.join(properties)}", self._service)
+        return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
 
     def _systemctl(self, *arguments: str) -> str:
         code, said = self._run(["systemctl", *arguments], {})

@@ -118,7 +118,7 @@ def test_check_run_check_run_and_remove(host: Host) -> None:
         "/etc/fluent-bit/custodes.env",
         "/etc/systemd/system/fluent-bit.service",
     }
-    assert host.words("systemctl") == ["daemon-reload", "enable", "restart", "show"]
+    assert host.words("systemctl") == ["show", "daemon-reload", "enable", "restart", "show"]
     for again in (host.configure(check=True), host.configure()):
         assert (again["changed"], again["changed_files"], again["restarted"]) == (False, [], False)
     assert "restart" not in host.words("systemctl")
@@ -201,11 +201,50 @@ def test_what_does_not_come_up_is_taken_back(host: Host) -> None:
     assert host.words("systemctl").count("restart") == 2
 
 
-def test_a_first_one_that_does_not_come_up_leaves_nothing(host: Host) -> None:
-    host.fails = {"restart"}
-    with pytest.raises(LogsError, match="systemctl restart"):
+@pytest.mark.parametrize("fails", [{"restart"}, {"enable"}, set()])
+def test_a_first_one_that_does_not_come_up_leaves_nothing(host: Host, fails: set[str]) -> None:
+    host.fails, host.ready = fails, False
+    with pytest.raises(LogsError, match="as they were before, and the service, which did not run before, was stopped"):
         host.configure()
     assert host.files() == {}
+    # Disabled while its unit is there; systemd is told that it is gone.
+    assert host.words("systemctl")[-3:] == ["stop", "disable", "daemon-reload"]
+
+
+def test_a_fluent_bit_of_the_hosts_own_runs_again_with_its_own_unit(host: Host) -> None:
+    host.ready = False
+    host.state = {"ActiveState": "active", "UnitFileState": "enabled", "ActiveEnterTimestampMonotonic": "0"}
+    with pytest.raises(LogsError, match="as they were before, and the service was restarted with them"):
+        host.configure()
+    assert host.files() == {}
+    assert host.words("systemctl")[-3:] == ["daemon-reload", "reenable", "restart"]
+    assert "disable" not in host.words("systemctl")
+
+
+def test_one_that_runs_no_more_after_the_way_back_is_told(host: Host) -> None:
+    host.configure()
+    host.fails = {"restart"}
+    with pytest.raises(LogsError, match="does not start with them either, see to it: systemctl restart"):
+        host.configure(metrics_port=2021)
+
+
+def test_without_a_unit_there_is_nothing_to_restart_on_the_way_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.configure(unit=None)
+    before = host.files()
+    put = install.Installation._put
+
+    def fail_once(one: install.Installation, file: install.File, content: Any) -> None:
+        if file.path.endswith(".yaml") and "2021" in content:
+            raise LogsError("Cannot write it.")
+        put(one, file, content)
+
+    monkeypatch.setattr(install.Installation, "_put", fail_once)
+    with pytest.raises(LogsError, match="as they were before, and nothing was restarted"):
+        host.configure(unit=None, metrics_port=2021)
+    assert host.files() == before
+    assert host.words("systemctl") == []
 
 
 def test_a_run_that_was_killed_before_the_restart_is_completed(host: Host) -> None:
