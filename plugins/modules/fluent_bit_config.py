@@ -13,8 +13,8 @@ version_added: 0.2.0
 description:
   - Refuses what would lose lines silently, renders the configuration, has C(fluent-bit --dry-run) judge it, writes it,
     restarts Fluent Bit, and waits until its metrics know both outputs.
-  - Where any of it fails, all files are as they were. A Fluent Bit that ran before runs again with those; where none did,
-    it is stopped and disabled.
+  - Where any of it fails, all files are as they were. A Fluent Bit that ran before runs again with those; where none
+    did, it is stopped and disabled.
   - A run that was killed at any point is completed by the next.
   - C(docs/log-pipeline.md) tells what each type of output does when it is refused.
 author: the custodes.security_dr authors (@custodes)
@@ -105,7 +105,8 @@ options:
     default: /etc/fluent-bit
   binary:
     description:
-      - Fluent Bit. Where there is none, nobody judges the configuration, and a warning says so.
+      - Fluent Bit. Where there is none, O(unit) is refused; in check mode and without O(unit) nobody judges the
+        configuration, and a warning says so.
     type: path
     default: /opt/fluent-bit/bin/fluent-bit
   unit:
@@ -206,7 +207,10 @@ def main() -> None:
     def action() -> dict[str, Any]:
         done = pipeline.configure(module.params, run, check=module.check_mode, root=ROOT)
         if not done["judged"] and module.params["state"] == "present":
-            module.warn(f"There is no {module.params['binary']}: nobody has judged the configuration.")
+            module.warn(
+                f"There is no {module.params['binary']}: nobody has judged the configuration. The role fluent_bit "
+                "installs the package with fluent_bit_install."
+            )
         return done
 
     module.run(action)

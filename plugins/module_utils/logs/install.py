@@ -123,13 +123,25 @@ class Installation:
         every = [Change(file, self._read(file)) for file in self._files]
         return [one for one in every if one.before != one.wanted.content or not self._mode_is_right(one)]
 
-    def judge(self) -> bool:
+    def judge(self, check: bool = False) -> bool:
         """Has Fluent Bit and systemd judge all of it, beside what is there; False when there is no Fluent Bit to ask.
 
         A warning is a refusal: it then takes a default, such as to give up after one retry.
 
+        Args:
+            check: whether this is check mode, where a package that is yet to be installed is no error.
+
         Raises LogsError.
         """
+        if not os.path.isfile(self._binary):
+            # Nor does systemd accept a unit whose program is not there.
+            if self._service and not check:
+                raise LogsError(
+                    f"There is no {self._binary}, which the unit is to start. Install Fluent Bit 5.1 or newer, have "
+                    "the role do it with fluent_bit_install, or give its path as fluent_bit_binary. Nothing was "
+                    "changed."
+                )
+            return False
         folder = tempfile.mkdtemp(prefix="custodes-fluent-bit-")
         try:
             trial = {file.path: os.path.join(folder, os.path.basename(file.path)) for file in self._judged}
@@ -142,8 +154,6 @@ class Installation:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _dry_run(self, config: str, folder: str) -> bool:
-        if not os.path.isfile(self._binary):
-            return False
         code, said = self._run([self._binary, "--dry-run", "-c", config], self._secrets)
         told = [found.replace(f"{folder}/", "") for found in _SAID.findall(said)]
         if code == 0 and not told:

@@ -51,7 +51,7 @@ def configure(given: Mapping[str, Any], run: Run, *, check: bool, root: str = "/
     units = [file for file in files if file.path.endswith(".service")]
     one = Installation(files, [*config, *units], given["binary"], known, service, run, lambda: metrics_ready(url), root)
     changes = one.changes()
-    judged = not absent and one.judge()
+    judged = not absent and one.judge(check)
     restart = not absent and service is not None and (bool(changes) or one.stale())
     if not check and (changes or restart):
         one.absent(changes) if absent else one.present(changes)

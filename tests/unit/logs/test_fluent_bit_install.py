@@ -278,6 +278,16 @@ def test_without_a_unit_nothing_is_restarted(host: Host) -> None:
     assert host.words("systemctl") == []
 
 
+def test_a_unit_without_its_fluent_bit_is_refused_and_not_judged_in_check_mode(host: Host) -> None:
+    host.verify = (1, "Command /nowhere is not executable: No such file or directory")
+    done = host.configure(binary="/nowhere", check=True)
+    assert (done["changed"], done["judged"]) == (True, False)
+    with pytest.raises(LogsError, match=r"There is no /nowhere, .* fluent_bit_install.* Nothing was changed\."):
+        host.configure(binary="/nowhere")
+    assert host.asked == []
+    assert host.files() == {}
+
+
 def test_without_a_fluent_bit_nobody_judges(host: Host) -> None:
     done = host.configure(binary="/nowhere", unit=None)
     assert (done["changed"], done["judged"]) == (True, False)
