@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,7 +158,7 @@ def test_what_is_refused_leaves_files_and_prometheus_as_they_are(
     assert installed.prometheus.loaded_at() == loaded
 
 
-def test_what_promtool_takes_and_prometheus_refuses_is_taken_back(installed: Site) -> None:
+def test_what_promtool_takes_and_prometheus_refuses_is_taken_back(installed: Site, tmp_path: Path) -> None:
     before = installed.files()
     theirs = installed.rules / "theirs.yml"
     # Somebody's file, not read so far: promtool is asked about the role's own.
@@ -168,6 +169,15 @@ def test_what_promtool_takes_and_prometheus_refuses_is_taken_back(installed: Sit
         assert "500, failed to reload config" in done.words
         assert "The files are as they were before" in done.words
         assert installed.files() == {**before, "theirs.yml": "groups: {}"}
+        # And what is removed.
+        scrape = tmp_path / "scrape.yml"
+        scrape.write_text("scrape_configs: []\n")
+        done = installed.converge(monitoring_rules_state="absent", monitoring_rules_scrape_file=str(scrape))
+        assert done.rc != 0
+        assert "500, failed to reload config" in done.words
+        assert "The files are as they were before" in done.words
+        assert installed.files() == {**before, "theirs.yml": "groups: {}"}
+        assert scrape.read_text() == "scrape_configs: []\n"
     finally:
         theirs.unlink()
     assert "VaultDown" in alerts(installed.prometheus)["monitoring-health.yml"]
@@ -274,10 +284,11 @@ REPEATED = {"PrometheusNotificationsFailing": 60, "AlertmanagerDeliveryFailing":
 """Seconds until it has happened often enough: Prometheus sends again after a minute, Alertmanager after seconds."""
 
 
-@pytest.fixture(scope="module")
-def rendered(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the role writes where it installs Prometheus: prometheus.yml, and the folder of its rules."""
-    folder = tmp_path_factory.mktemp("rendered")
+THEIRS = f"scrape_configs: [{{job_name: theirs, basic_auth: {{username: a, password: {SECRET}}}}}]\n"
+
+
+def configuring(site: Site, folder: Path) -> Playbook:
+    """Writes what the role writes where it installs Prometheus, and nothing else."""
     play = folder / "play.json"
     role = {"name": "custodes.security_dr.monitoring_rules", "tasks_from": "configure"}
     tasks = [{"name": "Write it", "ansible.builtin.include_role": role}]
@@ -291,10 +302,37 @@ def rendered(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "monitoring_rules_config": {"global": {"external_labels": {"region": "eu"}}},
         "__monitoring_rules_config_file": str(folder / "prometheus.yml"),
     }
-    run = Playbook(variables, folder / "run", site.playbook.inventory, str(play))
+    return Playbook(variables, folder / "run", site.playbook.inventory, str(play))
+
+
+@pytest.fixture(scope="module")
+def rendered(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the role writes where it installs Prometheus: prometheus.yml, and the folder of its rules."""
+    folder = tmp_path_factory.mktemp("rendered")
+    run = configuring(site, folder)
     # Twice: the rules and the configuration, and then nothing.
     assert [changes(run.run()) > 0, changes(run.run())] == [True, 0]
+    assert not (folder / "prometheus.yml.orig").exists()
     return folder
+
+
+def test_a_configuration_of_somebody_else_is_kept_and_not_shown(site: Site, tmp_path: Path) -> None:
+    config, kept = tmp_path / "prometheus.yml", tmp_path / "prometheus.yml.orig"
+    config.write_text(THEIRS)
+    config.chmod(0o640)
+    run = configuring(site, tmp_path)
+    for arguments in (("--check", "--diff"), ("--diff",)):
+        done = run.run(*arguments)
+        assert changes(done) > 0
+        assert SECRET not in done.output
+    assert kept.read_text() == THEIRS
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (config, kept)] == [0o640, 0o640]
+    # Of its own it shows what changes; and what somebody has tried in between does not replace the first one.
+    changed = run.run("--diff", monitoring_rules_alertmanagers=["b:9093"])
+    assert "+      - b:9093" in changed.output
+    config.write_text("scrape_configs: []\n")
+    assert changes(run.run()) > 0
+    assert kept.read_text() == THEIRS
 
 
 def test_a_prometheus_of_the_package_is_configured_whole(rendered: Path) -> None:
