@@ -254,6 +254,83 @@ def test_the_role_in_check_and_diff_mode_and_twice(site: Site, tmp_path: Path) -
     assert site.uses(site.theirs)
 
 
+SYSTEMCTL = """#!/bin/sh
+# Stands for systemd: it fails to start what has a peer named bad, and has the answers to show in a file.
+echo "$1" >> "$FAKE/asked"
+case "$1" in
+show) cat "$FAKE/show" ;;
+restart) ! grep -qs bad "$FAKE/drop-in.conf" ;;
+esac
+"""
+
+
+@pytest.fixture
+def peers(site: Site, tmp_path: Path) -> Any:
+    """Runs the tasks on the peers; gives the exit code, what was said on one line, and what systemd was asked for."""
+    fake = tmp_path / "fake"
+    fake.mkdir()
+    (fake / "systemctl").write_text(SYSTEMCTL)
+    (fake / "systemctl").chmod(0o755)
+    (fake / "show").write_text("LoadState=loaded\nActiveState=active\nNeedDaemonReload=no\nMainPID=0\n")
+    variables = {
+        "alertmanager_routes_install": True,
+        "alertmanager_routes_url": site.options()["url"],
+        "__alertmanager_routes_drop_in": str(fake / "drop-in.conf"),
+    }
+
+    def run(*named: str, tasks_from: str = "peers", check: bool = False) -> tuple[int, str, list[str]]:
+        (fake / "asked").write_text("")
+        role = {"name": "custodes.security_dr.alertmanager_routes", "tasks_from": tasks_from}
+        tasks = [{"ansible.builtin.include_role": role}]
+        (fake / "play.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+        (fake / "variables.json").write_text(json.dumps({**variables, "alertmanager_routes_peers": named}))
+        python = "ansible_python_interpreter={{ ansible_playbook_python }}"
+        command = [*ansible_playbook(), "-i", "localhost,", "-c", "local", "-e", python, "-e", "@variables.json"]
+        environment = {**os.environ, "FAKE": str(fake), "PATH": f"{fake}:{os.environ['PATH']}"}
+        done = subprocess.run(
+            [*command, *(["--check"] if check else []), "play.yml"],
+            cwd=fake, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        said = " ".join((done.stdout + done.stderr).split())
+        return done.returncode, said, [one for one in (fake / "asked").read_text().split() if one != "show"]
+
+    run.folder = fake  # type: ignore[attr-defined]
+    return run
+
+
+def test_the_peers_are_in_force_or_as_they_were(peers: Any) -> None:
+    drop_in, show = peers.folder / "drop-in.conf", peers.folder / "show"
+    code, said, asked = peers("a:9094", "[fd00::1]:9094")
+    assert (code, asked) == (0, ["daemon-reload", "restart"]), said
+    good = drop_in.read_text()
+    assert "--cluster.peer=a:9094 --cluster.peer=[fd00::1]:9094" in good
+    code, said, asked = peers("a:9094", "[fd00::1]:9094")
+    assert (code, asked) == (0, []), said
+    # What does not come up is taken back.
+    code, said, asked = peers("bad:9094")
+    assert code != 0
+    assert asked == ["daemon-reload", "restart"] * 2
+    assert "does not come up with alertmanager_routes_peers bad:9094" in said
+    assert "is as it was before, and it was restarted with that." in said
+    assert drop_in.read_text() == good
+    # A run that was killed before systemd heard of it, and one that was killed before the restart.
+    told = show.read_text()
+    show.write_text(told.replace("NeedDaemonReload=no", "NeedDaemonReload=yes"))
+    assert peers("a:9094", "[fd00::1]:9094")[2] == ["daemon-reload", "restart"]
+    show.write_text(told.replace("MainPID=0", f"MainPID={os.getpid()}"))
+    code, said, asked = peers("a:9094", "[fd00::1]:9094", check=True)
+    assert (code, "restart" in asked, "changed=1" in said) == (0, False, True), said
+    assert peers("a:9094", "[fd00::1]:9094")[2] == ["daemon-reload", "restart"]
+
+
+@pytest.mark.parametrize("peer", ["mon-2", "mon-2:", "http://mon-2:9094", "fd00::1"])
+def test_a_peer_that_is_none_is_refused_before_anything_is_done(peers: Any, peer: str) -> None:
+    code, said, asked = peers("mon-1:9094", peer, tasks_from="main")
+    assert (code != 0, asked) == (True, [])
+    assert f"alertmanager_routes_peers names {peer}: a peer is HOST:PORT" in said
+    assert "Nothing was changed." in said
+
+
 def test_critical_alerts_take_the_second_path_when_the_first_fails(tmp_path: Path, ansible: Ansible) -> None:
     """Both are told at once, so that nobody waits for the first to fail; the heartbeat goes on meanwhile."""
     with Receiver() as receiver:
