@@ -211,6 +211,8 @@ def main() -> None:
                 f"There is no {module.params['binary']}: nobody has judged the configuration. The role fluent_bit "
                 "installs the package with fluent_bit_install."
             )
+        for doubt in done.pop("doubts"):
+            module.warn(doubt)
         return done
 
     module.run(action)

@@ -55,7 +55,9 @@ def configure(given: Mapping[str, Any], run: Run, *, check: bool, root: str = "/
     restart = not absent and service is not None and (bool(changes) or one.stale())
     if not check and (changes or restart):
         one.absent(changes) if absent else one.present(changes)
-    return {**_told(changes), "changed": bool(changes) or restart, "judged": judged, "restarted": restart}
+    warnings = preflight.warnings(options.get("outputs", {}))
+    done = {"changed": bool(changes) or restart, "judged": judged, "restarted": restart}
+    return {**_told(changes), **done, "doubts": warnings}
 
 
 def _told(changes: Iterable[Change]) -> dict[str, Any]:

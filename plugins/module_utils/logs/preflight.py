@@ -67,6 +67,17 @@ def problems(
     return told
 
 
+def warnings(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is taken and yet loses lines, a sentence each. The outputs are those of fluent_bit.model's options."""
+    return [
+        f"The {alias} output is of type es: lines that are refused one by one, for a field of another type or as the "
+        "server has too much to do, are lost, and nothing tells it. The type opensearch sends them again, to "
+        "Elasticsearch as well, with a user and a password."
+        for alias, given in outputs.items()
+        if given.get("type") == "es"
+    ]
+
+
 def refuse(
     options: Mapping[str, Any],
     environment: Optional[Mapping[str, str]],

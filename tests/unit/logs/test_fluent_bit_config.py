@@ -164,6 +164,21 @@ def test_every_type_has_a_login(kind: str) -> None:
     assert any("${T}" in str(value) for value in fluent_bit.output("secondary", given).values())
 
 
+def test_a_chunk_that_is_sent_again_is_not_there_twice_nor_sent_for_ever() -> None:
+    made = fluent_bit.output("secondary", {"type": "opensearch", "host": "x", "port": 1})
+    # With milliseconds, lines of the same words in the same one would be one.
+    assert (made["generate_id"], made["time_key_nanos"]) == ("on", "on")
+    # For es a chunk of which all is there already has failed.
+    assert "generate_id" not in fluent_bit.output("secondary", {"type": "es", "host": "x", "port": 1})
+
+
+def test_a_type_that_loses_single_lines_is_warned_of() -> None:
+    outputs = {"primary": {"type": "opensearch"}, "secondary": {"type": "es"}}
+    (warning,) = preflight.warnings(outputs)
+    assert warning.startswith("The secondary output is of type es")
+    assert "opensearch" in warning
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -288,6 +288,13 @@ def test_a_unit_without_its_fluent_bit_is_refused_and_not_judged_in_check_mode(h
     assert host.files() == {}
 
 
+def test_what_is_taken_with_doubts(host: Host) -> None:
+    assert host.configure(check=True)["doubts"] == []
+    (doubt,) = host.configure(check=True, secondary={"type": "es", "host": "10.0.0.2", "port": 9200})["doubts"]
+    assert "lines that are refused one by one" in doubt
+    assert host.configure(state="absent", primary=None, secondary=None, inputs=[])["doubts"] == []
+
+
 def test_without_a_fluent_bit_nobody_judges(host: Host) -> None:
     done = host.configure(binary="/nowhere", unit=None)
     assert (done["changed"], done["judged"]) == (True, False)
