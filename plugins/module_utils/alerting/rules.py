@@ -60,13 +60,15 @@ def select(
         A rule file; the source is left as it is.
 
     Raises:
-        AlertingError: a component or a job that the source does not have, or a name that is not legal.
+        AlertingError: a component or a job that the source does not have, a name that is not legal, or one name of two
+            jobs.
     """
     _refuse_unknown("component", wanted, components(source))
     _refuse_unknown("job", renamed, jobs(source))
     for name in renamed.values():
         if not isinstance(name, str) or not _JOB_NAME.match(name):
             raise AlertingError(f"{name!r} is no name of a job for rules: letters, digits and _.:/- may be.")
+    _refuse_one_name(jobs(source), renamed)
     for name, value in labels.items():
         if not _LABEL_NAME.match(name) or name.startswith("__") or name in _RESERVED:
             raise AlertingError(
@@ -101,6 +103,19 @@ def _rename(expression: str, renamed: Mapping[str, str]) -> str:
         return f'job{found[1]}"{"|".join(names)}"'
 
     return _JOB_MATCHER.sub(matcher, expression)
+
+
+def _refuse_one_name(known: Collection[str], renamed: Mapping[str, str]) -> None:
+    """Of two jobs with one name a rule of the one would ask for the targets of the other as well."""
+    named: dict[str, list[str]] = {}
+    for job in sorted(known):
+        named.setdefault(renamed.get(job, job), []).append(job)
+    for name, several in named.items():
+        if len(several) > 1:
+            raise AlertingError(
+                f"The jobs {' and '.join(several)} would both be {name!r}, and the rules of one would be asked of the "
+                "other's targets as well. Have Prometheus scrape them as two jobs, and give each its name."
+            )
 
 
 def _refuse_unknown(what: str, given: Collection[str], known: Collection[str]) -> None:

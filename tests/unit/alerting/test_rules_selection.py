@@ -65,6 +65,11 @@ def test_labels_are_for_alerts_and_not_for_recorded_series() -> None:
         ({"renamed": {"vault": 'x"} or up{job="y'}}, "is no name of a job"),
         ({"renamed": {"vault": ""}}, "is no name of a job"),
         ({"renamed": {"vault": 7}}, "is no name of a job"),
+        (
+            {"renamed": {"vault-health": "blackbox", "loki-ready": "blackbox"}},
+            "The jobs loki-ready and vault-health would both be 'blackbox'",
+        ),
+        ({"renamed": {"vault": "node"}}, "The jobs node and vault would both be 'node'"),
         ({"labels": {"no-good": "x"}}, "'no-good' is no legal label"),
         ({"labels": {"1st": "x"}}, "is no legal label"),
         ({"labels": {"__x": "x"}}, "is no legal label"),
