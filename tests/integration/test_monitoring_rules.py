@@ -216,7 +216,12 @@ def test_the_primary_is_watched_by_a_secondary_with_less(installed: Site, tmp_pa
         monitoring_rules_jobs={"prometheus": "prom.main", "node": "node.all"},
         monitoring_rules_scrape_file=str(scrape),
         monitoring_rules_targets=targets,
-        monitoring_rules_scrape_options={"vault": {"tls_config": {"ca_file": "/etc/prometheus/ca.pem"}}},
+        monitoring_rules_scrape_options={
+            "vault": {
+                "tls_config": {"ca_file": "/etc/prometheus/ca.pem"},
+                "static_configs": [{"targets": ["v:8200"], "labels": {"cluster": "prod"}}],
+            }
+        },
         monitoring_rules_blackbox="127.0.0.1:9115",
     )
     assert done.rc == 0, done.output
@@ -232,6 +237,7 @@ def test_the_primary_is_watched_by_a_secondary_with_less(installed: Site, tmp_pa
     assert jobs["prom.main"]["scrape_interval"] == "10s"
     assert jobs["vault"]["tls_config"] == {"ca_file": "/etc/prometheus/ca.pem"}
     assert jobs["vault"]["metrics_path"] == "/v1/sys/metrics"
+    assert jobs["vault"]["static_configs"] == [{"targets": ["v:8200"], "labels": {"cluster": "prod"}}]
     assert jobs["vault-health"]["relabel_configs"][2]["replacement"] == "127.0.0.1:9115"
 
 
