@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 import uuid
@@ -21,6 +22,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.logs.backends
 from integration.run_ansible import Ansible, Task, task
 from lab.loki import Loki
 from lab.pki import Authority
+from lab.playbook import Playbook
 from lab.processes import wait_for
 from lab.receiver import Receiver
 
@@ -51,6 +53,35 @@ def questions(loki: Loki, ca_file: str) -> float:
 
 def backend(name: str, loki: Loki, ca_file: str) -> dict[str, Any]:
     return {"name": name, "type": "loki", "url": loki.url, "ca_cert": ca_file}
+
+
+def test_a_pipeline_that_is_removed_needs_no_proof(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.json"
+    inventory.write_text(json.dumps({"all": {"hosts": {"one": {"ansible_connection": "local"}}}}))
+    given = {
+        "ansible_python_interpreter": sys.executable,
+        "ansible_become": False,
+        "fluent_bit_config_directory": str(tmp_path / "etc"),
+    }
+    playbook = Playbook(given, tmp_path / "run", inventory, "playbooks/deploy-log-pipeline.yml")
+    removed = playbook.run("--check", fluent_bit_state="absent")
+    assert removed.rc == 0, removed.output
+    assert "Find it in every backend" in removed.output
+    assert "changed=0" in removed.output
+    refused = playbook.run("--check", "-e", "fluent_bit_outage_hours=0.5")
+    assert refused.rc != 0
+    assert "Give log_pipeline_backends" in refused.words
+    backends = [{"name": name, "type": "loki", "url": "http://127.0.0.1:1"} for name in ("one", "two")]
+    legs = {
+        f"fluent_bit_{name}": {"type": "http", "host": host, "port": 1, "tls": False}
+        for name, host in (("primary", "10.0.0.1"), ("secondary", "10.0.0.2"))
+    }
+    # What -e gives is a text; half an hour of it is 180 MB.
+    done = playbook.run(
+        "--check", "-e", "fluent_bit_outage_hours=0.5", "-e", "fluent_bit_install=false",
+        log_pipeline_backends=backends, fluent_bit_bound_bytes=170_000_000, **legs,
+    )  # fmt: skip
+    assert "an outage of 1800 s at 100000 bytes a second needs 180000000" in done.words
 
 
 def test_a_line_that_comes_late_is_waited_for(lokis: tuple[Loki, Loki, str], ansible: Ansible) -> None:
