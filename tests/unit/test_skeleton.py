@@ -208,3 +208,20 @@ def test_ansible_test_ignores_nothing() -> None:
 def test_a_file_names_its_licence(path: Path) -> None:
     head = path.read_text(encoding="utf-8").splitlines()[:5]
     assert "# SPDX-License-Identifier: GPL-3.0-or-later" in head
+
+
+@pytest.mark.parametrize("role", ["fluent_bit", "monitoring_rules", "alertmanager_routes"])
+def test_an_option_of_the_command_line_is_no_longer_a_text_where_it_decides(role: str) -> None:
+    """`-e NAME=false` is the text "false", which is true."""
+    folder = ROOT / "roles" / role
+    options = yaml.safe_load((folder / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    names = "|".join(name for name, option in options.items() if option["type"] == "bool")
+    # A module's option is converted by the module: there the name stands alone.
+    bare = re.compile(rf"(?<![\w'])({names})\b(?! \| bool\b)")
+    found = [
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for file in sorted([*folder.glob("tasks/*.yml"), *folder.glob("vars/*.yml"), *folder.glob("templates/*")])
+        for line in file.read_text().splitlines()
+        if bare.search(line) and not re.fullmatch(rf' *\w+: "{{{{ ({names}) }}}}"', line)
+    ]
+    assert found == []
