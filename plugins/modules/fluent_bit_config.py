@@ -36,8 +36,9 @@ notes:
 options:
   inputs:
     description:
-      - What is followed, a list with C(type) of V(containers), V(journal) or V(files), and for these C(path), several
-        with commas between, and C(exclude). Required for O(state=present).
+      - What is followed, a list with C(type) of V(containers), V(journal) or V(files); for files C(path), several
+        with commas between, and C(exclude); for the journal C(read_from_tail), to begin at its end at the first start.
+        Required for O(state=present).
     type: list
     elements: dict
     default: []

@@ -72,10 +72,10 @@ def model(options: Mapping[str, Any]) -> dict[str, Any]:
     """The sections, in Fluent Bit's own terms; values are texts and numbers.
 
     Args:
-        options: inputs, a list, each with `type` (INPUTS), `path`, `exclude`; outputs, by PRIMARY and SECONDARY, as
-            output() takes them; buffer: `path`, `max_bytes` of a file, `keep`, a number of older files; bound_bytes, of
-            each output's queue; outage_seconds and bytes_per_second, for which it has to do; storage_path;
-            metrics_listen; metrics_port.
+        options: inputs, a list, each with `type` (INPUTS), `path`, `exclude`, and of the journal `read_from_tail`, a
+            bool; outputs, by PRIMARY and SECONDARY, as output() takes them; buffer: `path`, `max_bytes` of a file,
+            `keep`, a number of older files; bound_bytes, of each output's queue; outage_seconds and bytes_per_second,
+            for which it has to do; storage_path; metrics_listen; metrics_port.
 
     Raises LogsError.
     """
@@ -158,7 +158,9 @@ def _input(number: int, given: Mapping[str, Any], options: Mapping[str, Any]) ->
     common = {"alias": f"{kind}.{number}", "storage.type": "filesystem", "mem_buf_limit": 1}
     if kind == "journal":
         return {
-            "name": "systemd", "tag": "journal", "db": f"{_storage(options)}/journal.db", "read_from_tail": "off",
+            # Its place is in the database from then on: this is of the first start alone.
+            "name": "systemd", "tag": "journal", "db": f"{_storage(options)}/journal.db",
+            "read_from_tail": "on" if given.get("read_from_tail") else "off",
             "strip_underscores": "on", **common,
         }  # fmt: skip
     if kind not in INPUTS:

@@ -15,7 +15,7 @@ from .install import UNITS_FOLDER, Change, File, Installation, Run, environment_
 
 BUFFER_FOLDER = "/var/log/fluent-bit-buffer"
 _OPTIONS = {
-    "input": {"type", "path", "exclude"},
+    "input": {"type", "path", "exclude", "read_from_tail"},
     "output": {
         "preset", "type", "host", "port", "tls", "ca_file", "user", "token_env", "uri", "compress", "bound_bytes",
         "labels", "tenant", "index", "time_key", "dataset",
@@ -70,9 +70,10 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     for alias in (fluent_bit.PRIMARY, fluent_bit.SECONDARY):
         _refuse_unknown(f"The {alias} output", given[alias], "output")
     _refuse_unknown("The buffer", given["buffer"], "buffer")
+    inputs = [_typed_input(number, one) for number, one in enumerate(given["inputs"])]
     outputs = {alias: _typed(alias, given[alias]) for alias in (fluent_bit.PRIMARY, fluent_bit.SECONDARY)}
     buffer = {"path": BUFFER_FOLDER, **given["buffer"]}
-    options = {"inputs": given["inputs"], "outputs": outputs, "buffer": buffer, **{n: given[n] for n in _COPIED}}
+    options = {"inputs": inputs, "outputs": outputs, "buffer": buffer, **{n: given[n] for n in _COPIED}}
     return kubernetes.pod_options(options) if given["manifest"] else options
 
 
@@ -80,6 +81,22 @@ def _refuse_unknown(whose: str, given: Mapping[str, Any], kind: str) -> None:
     unknown = sorted(set(given) - _OPTIONS[kind])
     if unknown:
         raise LogsError(f"{whose} has no option {', '.join(unknown)}. It has {', '.join(sorted(_OPTIONS[kind]))}.")
+
+
+def _boolean(what: str, value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false", "yes", "no", "on", "off"):
+        raise LogsError(f"{what} is neither true nor false: {value!r:.40}.")
+    return text in ("true", "yes", "on")
+
+
+def _typed_input(number: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    typed = dict(given)
+    if typed.get("read_from_tail") is not None:
+        if typed.get("type") != "journal":
+            raise LogsError(f"Input {number} has read_from_tail, which is of the type journal alone.")
+        typed["read_from_tail"] = _boolean(f"Input {number}'s read_from_tail", typed["read_from_tail"])
+    return typed
 
 
 def _typed(alias: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,10 +110,7 @@ def _typed(alias: str, given: Mapping[str, Any]) -> dict[str, Any]:
                 raise LogsError(f"The {alias} output's {name} is no number: {typed[name]!r:.40}.") from None
     for name in ("tls", "compress"):
         if typed.get(name) is not None:
-            text = str(typed[name]).lower()
-            if text not in ("true", "false", "yes", "no", "on", "off"):
-                raise LogsError(f"The {alias} output's {name} is neither true nor false: {typed[name]!r:.40}.")
-            typed[name] = text in ("true", "yes", "on")
+            typed[name] = _boolean(f"The {alias} output's {name}", typed[name])
     if typed.get("token_env") and not _NAME.fullmatch(str(typed["token_env"])):
         raise LogsError(
             f"The {alias} output's token_env is the name of a variable, such as LOKI_TOKEN, and not a token."

@@ -61,6 +61,14 @@ def test_both_forms_say_the_same() -> None:
         assert {(name, str(value)) for name, value in section.items()} <= pairs
 
 
+@pytest.mark.parametrize(
+    ("given", "told"), [({}, "off"), ({"read_from_tail": False}, "off"), ({"read_from_tail": True}, "on")]
+)
+def test_where_the_journal_is_begun(given: dict[str, Any], told: str) -> None:
+    (journal,) = fluent_bit.model(options(inputs=[{"type": "journal", **given}]))["inputs"]
+    assert journal["read_from_tail"] == told
+
+
 def test_a_leg_that_is_away_does_not_stop_the_other() -> None:
     """See the head of fluent_bit.py; tests/integration/test_log_pipeline.py has it red and green."""
     for one in fluent_bit.model(options())["inputs"]:

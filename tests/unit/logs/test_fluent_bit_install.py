@@ -288,6 +288,12 @@ def test_a_unit_without_its_fluent_bit_is_refused_and_not_judged_in_check_mode(h
     assert host.files() == {}
 
 
+def test_the_journal_from_its_end_as_ansible_gives_it(host: Host) -> None:
+    for text, told in (("true", "'on'"), ("False", "'off'")):
+        host.configure(inputs=[{"type": "journal", "read_from_tail": text}])
+        assert f"read_from_tail: {told}" in host.files()["/etc/fluent-bit/custodes.yaml"]
+
+
 def test_what_is_taken_with_doubts(host: Host) -> None:
     assert host.configure(check=True)["doubts"] == []
     (doubt,) = host.configure(check=True, secondary={"type": "es", "host": "10.0.0.2", "port": 9200})["doubts"]
@@ -314,7 +320,9 @@ def test_the_manifest_and_nothing_else(host: Host, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"inputs": [{"type": "journal", "tag": "x"}]}, "Input 0 has no option tag. It has exclude, path, type."),
+        ({"inputs": [{"type": "journal", "tag": "x"}]}, "Input 0 has no option tag. It has exclude, path, read_from"),
+        ({"inputs": [{"type": "journal", "read_from_tail": "perhaps"}]}, "read_from_tail is neither true nor false"),
+        ({"inputs": [{"type": "files", "path": "/x", "read_from_tail": True}]}, "is of the type journal alone"),
         ({"primary": {"type": "loki", "token": SECRET}}, "The primary output has no option token."),
         ({"secondary": {"type": "http", "host": "x", "port": "https"}}, "port is no number: 'https'"),
         ({"secondary": {"type": "http", "host": "x", "port": 1, "tls": "maybe"}}, "tls is neither true nor false"),
