@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..files import StoreError
 from ..lock import locked
-from . import delivery, transport
+from . import delivery, spool, transport
 from .errors import DetectionError
 from .findings import Finding, Scan, found
 from .memory import Memory, utc
@@ -222,6 +222,16 @@ def judge(before: Mapping[str, float], elapsed: float, heard: Mapping[Target, He
     return silent, Scan(findings, [one.blind for one in heard.values() if one.blind])
 
 
+def _refused(memory: Memory, delivered: Mapping[str, Any]) -> list[str]:
+    """What destinations have refused for good, and nobody else would tell.
+
+    At once, and again at each look while anything is silent; then there is nothing left that somebody has to be told.
+    """
+    if not delivered.get("rejected") and not delivered.get("dropped") and not memory.active():
+        return []
+    return [one.summary for one in spool.findings(memory.delivery)]
+
+
 def run(
     settings: Settings,
     version: str,
@@ -230,6 +240,8 @@ def run(
     post: Callable[..., transport.Answer] = transport.post,
 ) -> dict[str, Any]:
     """Asks, remembers, sends, and gives the report; its `problem` is None when all that went well.
+
+    An alert that a destination refused is a problem of its own: it does not get it again.
 
     Raises BusyError where another run is under way, DetectionError and StoreError where it could not begin.
     """
@@ -267,6 +279,7 @@ def run(
                 memory.pending, "unconfigured", memory.delivery, settings.delivery, save, clock, post=post
             )[0]
         memory.pending = []
+        problems += _refused(memory, report["delivery"])
         report["duration"] = time.monotonic() - began
         report["problem"] = " ".join(problems) or None
         try:

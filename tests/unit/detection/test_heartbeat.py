@@ -238,6 +238,20 @@ def test_what_no_webhook_took_is_sent_later(world: World) -> None:
     assert [event["state"] for event in world.told] == ["new"]
 
 
+def test_an_alert_that_is_refused_for_good_fails_the_run_while_it_matters(world: World) -> None:
+    world.unreachable, world.hook = "9093", 401
+    reports = [world.look() for _time in range(6)]
+    refused = "The webhook pager refused 1 alert (it answers 401)."
+    assert [report["problem"] for report in reports[-3:]] == [refused] * 3
+    # What it was not told of has not ended for it either: there is nothing left to tell.
+    world.unreachable = ""
+    assert world.look()["problem"] is None
+    # A token that is valid again: the next alert is taken, and none is refused any longer.
+    world.hook, world.unreachable = 200, "9093"
+    world.until_told()
+    assert world.look()["problem"] is None
+
+
 def test_a_ca_file_that_cannot_be_read_is_a_blind_spot_that_is_told(world: World, monkeypatch: Any) -> None:
     def fetch(*_arguments: Any) -> Answer:
         raise HttpError("ca", "No CA.")
