@@ -46,45 +46,37 @@ options:
     choices: [begun, phase_begun, phase_ended, finished, aborted, verified]
     required: true
   about:
-    description:
-      - What the drill is, for O(state=begun).
+    description: What the drill is, for O(state=begun).
     type: dict
     suboptions:
       mode:
-        description:
-          - A V(rehearsal) injects nothing and measures nothing.
+        description: A V(rehearsal) injects nothing and measures nothing.
         type: str
         choices: [drill, rehearsal]
         required: true
       scope:
-        description:
-          - The parts.
+        description: The parts.
         type: list
         elements: str
         required: true
       operator:
-        description:
-          - Who runs it.
+        description: Who runs it.
         type: str
         required: true
       reason:
-        description:
-          - Why.
+        description: Why.
         type: str
         default: ""
       versions:
-        description:
-          - Versions to note beside this collection's, by name.
+        description: Versions to note beside this collection's, by name.
         type: dict
         default: {}
       environment:
-        description:
-          - What is drilled, such as C(production).
+        description: What is drilled, such as C(production).
         type: str
         default: ""
       window:
-        description:
-          - The maintenance window that it is allowed in.
+        description: The maintenance window that it is allowed in.
         type: str
         default: ""
   closed:
