@@ -306,7 +306,10 @@ class Site:
                 "ansible_become": False,
                 "ca_rotation_bundle": str(self.bundle(host)),
                 "trust_store_system": False,
-                "trust_store_bundles": [{"path": str(self.bundle(host)), "mode": "0600"}],
+                # The second one is of an application.
+                "trust_store_bundles": [
+                    {"path": f"{folder}/{name}.pem", "mode": "0600"} for name in (host, f"{host}-app")
+                ],
             }
         away = {**given[hosts[0]], "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
         inventory = folder / "inventory.json"
@@ -364,11 +367,14 @@ def test_an_authority_that_is_no_vault(tmp_path: Path) -> None:
     assert (tmp_path / "signs").exists()
     assert connect(site.bundle("here"), site.server.port) == "new root"
     assert site.roots("here") == ["old root", "new root"]
+    assert site.roots("here-app") == ["old root", "new root"]
+    # Killed while the host forgot the old root: it is gone from one of its files.
+    site.bundle("here").write_bytes(site.new.ca_file.read_bytes())
     # The host forgets the old root, once; the controller has nothing to change.
     for unchanged in (1, 2):
         done = site.run(ca_rotation_hosts="here", ca_rotation_retire="old")
         assert done.output.count("changed=0") == unchanged
-    assert site.roots("here") == ["new root"]
+    assert site.roots("here") == site.roots("here-app") == ["new root"]
     # It is among the hosts from now on, and trusts nothing yet.
     site.bundle("later").unlink()
     site.run(ca_rotation_retire="old")

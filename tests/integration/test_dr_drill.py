@@ -100,10 +100,20 @@ def test_killed_while_it_restores_the_next_one_begins_with_nothing(site: DrillLa
     run = site.for_real(dr_drill_records=str(tmp_path)).start("--tags", "vault")
     run.wait_for_task("Restore the snapshot on the leader, once every node that can is a Raft peer")
     run.kill_all()
+    assert list(tmp_path.glob("recovery-*/*.snap"))
+    # A rehearsal sees it, and leaves it to a drill; and another cluster is not emptied for it.
+    assert site.playbook(dr_drill_records=str(tmp_path)).run("--tags", "vault").rc == 2
+    noted, mark = (tmp_path / "dr-cluster.restored").read_text(), tmp_path / "dr-cluster.restored"
+    mark.write_text("another-1 another-2\n")
+    other = site.for_real(dr_drill_records=str(tmp_path)).run("--tags", "vault")
+    assert "has left production's secrets on another-1 another-2, and the DR cluster is" in other.words
+    mark.write_text(noted)
     again = site.for_real(dr_drill_records=str(tmp_path)).run("--tags", "vault")
     assert again.rc == 0, again.output
-    first, second = (record for _name, record in chain.read(tmp_path))
-    assert (first["outcome"], second["outcome"], second["verdict"]) == ("aborted", "completed", "passed")
+    outcomes = [(record["mode"], record["outcome"], record["verdict"]) for _name, record in chain.read(tmp_path)]
+    assert (outcomes[0], outcomes[-1]) == (("drill", "aborted", "failed"), ("drill", "completed", "passed"))
+    assert not mark.exists()
+    assert list(tmp_path.glob("recovery-*/*.snap")) == []
 
 
 def test_signed_by_a_key_of_vault_and_verified(site: DrillLab, tmp_path: Path) -> None:
@@ -258,12 +268,12 @@ def test_a_real_alert_ends_it(site: DrillLab, tmp_path: Path) -> None:
 
 
 def test_a_window_that_ends_meanwhile_ends_it(site: DrillLab, tmp_path: Path) -> None:
-    ends = time.time() + 90
+    ends = time.time() + 120
     window = {"begin": "2026-01-01T00:00Z", "end": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime(ends))}
     run = site.for_real(dr_drill_records=str(tmp_path), dr_drill_window=window).start("--tags", "logs,alerting")
     run.wait_for_task(INJECTED)
     run.pause()
-    wait_for("the window is over", lambda: time.time() >= ends // 60 * 60, 120)
+    wait_for("the window is over", lambda: time.time() >= ends // 60 * 60, 240)
     run.resume()
     assert run.finish().rc == 2
     record = newest(tmp_path)

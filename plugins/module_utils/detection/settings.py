@@ -75,7 +75,7 @@ class Settings(NamedTuple):
     def from_config(cls, config: Mapping[str, Any], now: float, version: str = "") -> Settings:
         """Checks a configuration, whose allowlists end by the date of now. Raises DetectionError."""
         given = read(config, "file", _OPTIONS)
-        # ansible-core 2.18 makes an empty text of a template that gives none.
+        # An operator's template may give none as an empty text.
         given["metrics_file"] = given["metrics_file"] or None
         for name in ("state_directory", "log_directory", "metrics_file"):
             if given[name] is not None and not given[name].startswith("/"):

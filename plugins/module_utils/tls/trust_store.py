@@ -157,10 +157,10 @@ class TrustStore:
             marker: an empty file, mode 0600, that is made before anything is changed and stays; none if empty. It tells
                 the next run of services that have not read the change, should this one end before they do.
         """
-        if marker:
-            put(marker, Content(b"", 0o600, os.geteuid(), os.getegid()))
         # Keystores first: keytool works on copies, and refuses before anything is changed.
         changes = [*plan.bundles, *(self._keystore_change(one) for one, _now, _then in plan.keystores)]
+        if marker:
+            put(marker, Content(b"", 0o600, os.geteuid(), os.getegid()))
         made = self._anchors and read(self._anchors.bundle, LONGEST)
         try:
             for one in plan.anchors:

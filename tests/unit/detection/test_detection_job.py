@@ -314,7 +314,7 @@ def test_the_command_judges_a_configuration(host: Host) -> None:
 
 
 def test_no_metrics_may_be_an_empty_text(host: Host) -> None:
-    """Which ansible-core 2.18 makes of a template that gives none."""
+    """As an operator's template may give none."""
     host.config["metrics_file"] = ""
     assert host.settings.metrics_file is None
 

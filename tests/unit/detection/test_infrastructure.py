@@ -153,7 +153,8 @@ def test_targets_are_asked_at_once() -> None:
         all_of_them.wait(30)
         return Answer(200)
 
-    infrastructure.scan(options(prometheus=servers), time.time(), get)
+    seen, _state = infrastructure.scan(options(prometheus=servers, timeout=30), time.time(), get)
+    assert seen.blind == []
     assert not all_of_them.broken
 
 
