@@ -299,17 +299,17 @@ class Site:
         key_and_chain(new, folder / "renewed.pem")
         given = {}
         for host in hosts:
-            self.bundle(host).write_bytes(old.ca_file.read_bytes())
+            # The second one is of an application.
+            bundles = [self.bundle(host), self.bundle(f"{host}-app")]
+            for bundle in bundles:
+                bundle.write_bytes(old.ca_file.read_bytes())
             given[host] = {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": "{{ ansible_playbook_python }}",
                 "ansible_become": False,
                 "ca_rotation_bundle": str(self.bundle(host)),
                 "trust_store_system": False,
-                # The second one is of an application.
-                "trust_store_bundles": [
-                    {"path": f"{folder}/{name}.pem", "mode": "0600"} for name in (host, f"{host}-app")
-                ],
+                "trust_store_bundles": [{"path": str(bundle), "mode": "0600"} for bundle in bundles],
             }
         away = {**given[hosts[0]], "ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
         inventory = folder / "inventory.json"
@@ -376,7 +376,8 @@ def test_an_authority_that_is_no_vault(tmp_path: Path) -> None:
         assert done.output.count("changed=0") == unchanged
     assert site.roots("here") == site.roots("here-app") == ["new root"]
     # It is among the hosts from now on, and trusts nothing yet.
-    site.bundle("later").unlink()
+    for name in ("later", "later-app"):
+        site.bundle(name).unlink()
     site.run(ca_rotation_retire="old")
     assert [site.roots(host) for host in ("here", "later")] == [["new root"]] * 2
     site.server.stop()
@@ -386,7 +387,8 @@ def test_an_old_root_that_has_ended_is_replaced_and_goes(tmp_path: Path) -> None
     """It stays where it is, and is put nowhere else."""
     old, new = Authority(tmp_path / "old", "old root", days=-1), Authority(tmp_path / "new", "new root")
     site = Site(tmp_path, old, new, "here", "later")
-    site.bundle("later").unlink()
+    for name in ("later", "later-app"):
+        site.bundle(name).unlink()
     site.run()
     assert (site.roots("here"), site.roots("later")) == (["old root", "new root"], ["new root"])
     site.run(ca_rotation_retire="old")
