@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to reach an Alertmanager, or a receiver of its alerts."""
+"""How to reach Prometheus, Alertmanager, or a receiver of alerts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ModuleDocFragment:
 options:
   ca_cert:
     description:
-      - CA certificates. Without it, the system's.
+      - CA certificates on the host. Without it, the system's.
     type: path
   url_username:
     description:

@@ -120,7 +120,7 @@ HTTP_SPEC: dict[str, dict[str, Any]] = {
     "url_password": {"type": "str", "no_log": True},
     "timeout": {"type": "float", "default": 10.0},
 }
-"""Options of the modules that speak to Alertmanager or its receivers; described in doc_fragments/alerts.py."""
+"""Options of the modules that ask Prometheus, Alertmanager or its receivers; described in doc_fragments/alerts.py."""
 
 EXPECTED = (
     VaultError,

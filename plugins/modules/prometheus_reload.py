@@ -17,6 +17,7 @@ description:
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes
+  - custodes.security_dr.alerts
 attributes:
   check_mode:
     support: full
@@ -32,18 +33,6 @@ options:
       - Address of Prometheus as the host reaches it, with the path it is served under.
     type: str
     default: http://127.0.0.1:9090
-  ca_cert:
-    description:
-      - The authority on the host that its certificate is verified by. If not given, those that the system trusts.
-    type: path
-  url_username:
-    description:
-      - User of its basic authentication.
-    type: str
-  url_password:
-    description:
-      - Password of O(url_username).
-    type: str
   rules:
     description:
       - Rule files whose alerts it should have. One that is not there is one whose alerts it should not have.
@@ -116,13 +105,11 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.prom
     no_lifecycle,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.reload import Reload, alerts_in, newest
-from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.module import HTTP_SPEC, SecurityDrModule
 
 SPEC = {
     "url": {"type": "str", "default": "http://127.0.0.1:9090"},
-    "ca_cert": {"type": "path"},
-    "url_username": {"type": "str"},
-    "url_password": {"type": "str", "no_log": True},
+    **HTTP_SPEC,
     "rules": {"type": "list", "elements": "path", "default": []},
     "files": {"type": "list", "elements": "path", "default": []},
     "force": {"type": "bool", "default": False},

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(path.parent.parent for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"))
 MODULES = sorted(
     path.stem
-    for kind in ("vault_*.py", "ca_*.py", "alert*_alert*.py", "alert_*.py")
+    for kind in ("vault_*.py", "ca_*.py", "alert*_alert*.py", "alert_*.py", "prometheus_*.py")
     for path in (ROOT / "plugins" / "modules").glob(kind)
     if not (ROOT / "plugins" / "action" / path.name).exists()
 )
