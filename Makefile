@@ -6,6 +6,8 @@ PYTHON := .venv/bin/python
 LAYERS := $(PYTHON) tests/layers.py
 
 export PYTHONPATH := $(CURDIR)/tests
+# Without its bytecode each of some thousand Python processes compiles everything that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -44,8 +46,12 @@ format: setup ## let ruff rewrite what it can
 setup: ## only install what the other targets need
 	@tests/tools/setup.sh
 
+lock: setup ## update tests/requirements.lock from tests/requirements.txt
+	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    tests/requirements.txt --output-file tests/requirements.lock
+
 clean: ## remove .venv and every output in this folder (the cache of built servers stays)
 	rm -rf .venv .venv.lock .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build tests/output
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
-.PHONY: help demo drill test unit lint sanity integration molecule bench format setup clean
+.PHONY: help demo drill test unit lint sanity integration molecule bench format setup lock clean
