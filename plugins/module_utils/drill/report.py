@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from . import charts
-from .charts import duration
+from ..report import charts
+from ..report.charts import Bar, duration
+from ..report.page import drawing, render
 from .times import seconds
 
 PARTS = {
@@ -24,8 +25,6 @@ PARTS = {
     "host_detection": "Host detection",
     "watchers": "Watchers",
 }
-SIGNS = {"passed": "\N{CHECK MARK}", "failed": "\N{BALLOT X}", "skipped": "-", "aborted": "!"}
-"""Beside the word, for who sees no colours."""
 TRENDS = {"rto_seconds": "Recovery time of Vault (RTO)", "rpo_seconds": "Age of the snapshot (RPO)"}
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -41,18 +40,19 @@ def html(records: Records, problems: Sequence[str], today: str) -> str:
         problems: what is wrong with their chain.
         today: a day as 2026-11-27, by which a finding is overdue.
     """
-    # Ansible's own, on the controller: a host, to which this may be sent along, need not have them.
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
-    from markupsafe import Markup  # noqa: PLC0415
-
     drills = [record for _name, record in records if record["mode"] == "drill"]
     drill = drills[-1] if drills else None
-    # Every value is escaped but the drawings, which escape theirs.
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(
-        duration=duration, evidence=_evidence, not_passed=_not_passed, part=_part, value=_value, when=_when
-    )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return render(
+        TEMPLATE,
+        f"Disaster recovery drills, {today}",
+        {
+            "duration": duration,
+            "evidence": _evidence,
+            "not_passed": _not_passed,
+            "part": _part,
+            "value": _value,
+            "when": _when,
+        },
         count=len(records),
         drill=drill,
         drills=drills,
@@ -61,12 +61,32 @@ def html(records: Records, problems: Sequence[str], today: str) -> str:
         open_findings=_open(drill),
         problems=problems,
         rehearsals=[record for _name, record in records if record["mode"] != "drill"],
-        signs=SIGNS,
-        timeline=Markup(charts.timeline(drill, PARTS)) if drill else None,  # noqa: S704
+        timeline=drawing(timeline(drill)) if drill else None,
         today=today,
         took=seconds(drill["ended"]) - seconds(drill["started"]) if drill else None,
-        trends=[(title, Markup(chart)) for title, chart in _trends(drills)],  # noqa: S704
+        trends=[(title, drawing(chart)) for title, chart in _trends(drills)],
     )
+
+
+def timeline(record: Record) -> str:
+    """Draw every phase of a drill, and within it the time for which its fault was in force."""
+    began = seconds(record["started"])
+    bars = []
+    for phase in record["phases"]:
+        begin, end = seconds(phase["started"]) - began, seconds(phase["ended"]) - began
+        label = _part(phase["name"])
+        tip = f"{label}: {duration(end - begin)}, {phase['verdict']}"
+        bars.append(Bar(label, begin, end, phase["verdict"], tip, _in_force(phase, began)))
+    whole = seconds(record["ended"]) - began
+    return charts.timeline(bars, whole, f"Timeline of {len(bars)} phases over {duration(whole)}")
+
+
+def _in_force(phase: Record, began: float) -> Optional[tuple[float, float, str]]:
+    fault = phase.get("fault")
+    if not fault or not fault.get("injected"):
+        return None
+    begin, end = seconds(fault["injected"]), seconds(fault["undone"] or phase["ended"])
+    return begin - began, end - began, f"{fault['what']}: in force for {duration(end - begin)}"
 
 
 def markdown(records: Records, problems: Sequence[str], today: str) -> str:

@@ -14,8 +14,10 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from ansible_collections.custodes.security_dr.plugins.module_utils.drill import chain, charts
-from ansible_collections.custodes.security_dr.plugins.module_utils.drill.report import PARTS, html, markdown
+from ansible_collections.custodes.security_dr.plugins.module_utils.drill import chain
+from ansible_collections.custodes.security_dr.plugins.module_utils.drill.report import html, markdown, timeline
+from ansible_collections.custodes.security_dr.plugins.module_utils.drill.times import seconds
+from ansible_collections.custodes.security_dr.plugins.module_utils.report import charts
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.drill_records import made_up
@@ -126,11 +128,11 @@ def test_nothing_of_a_record_is_taken_for_html(text: str) -> None:
 
 def test_the_timeline_is_to_scale() -> None:
     record = FOUR[-1][1]
-    root = ElementTree.fromstring(charts.timeline(record, PARTS))  # noqa: S314
+    root = ElementTree.fromstring(timeline(record))  # noqa: S314
     bars = [one for one in root if one.get("class") in ("passed", "failed")]
-    whole = charts.seconds(record["ended"]) - charts.seconds(record["started"])
+    whole = seconds(record["ended"]) - seconds(record["started"])
     for phase, drawn in zip(record["phases"], bars, strict=True):
-        took = charts.seconds(phase["ended"]) - charts.seconds(phase["started"])
+        took = seconds(phase["ended"]) - seconds(phase["started"])
         assert float(drawn.get("width", "0")) == pytest.approx(took / whole * 730, abs=0.2)
     assert len([one for one in root if one.get("class") == "fault"]) == 4
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two drawings of a drill's report, as SVG that takes its colours from the page: a timeline and a trend, to scale.
+"""Drawings of a report, as SVG that takes its colors from the page: a timeline and a trend, to scale.
 
 Source of the format: W3C, "Scalable Vector Graphics 2".
 """
@@ -9,17 +9,36 @@ Source of the format: W3C, "Scalable Vector Graphics 2".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import Any, Optional
-
-from .times import seconds
+from typing import Optional
 
 WIDTH = 900
 """Of every drawing, in its own units; the page scales it."""
-_LEFT, _RIGHT = 150, 20
+LABELS = 150
+"""Width of the labels that are left of a timeline."""
+_RIGHT = 20
 _ROW = 34
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of a timeline. Times are in seconds from the start of the timeline.
+
+    Attributes:
+        kind: the style's name for its color: ``passed``, ``failed``, ``aborted`` or ``skipped``.
+        tip: shown when the pointer is on the bar.
+        within: begin, end and tip of a narrow bar over this one, None for none.
+    """
+
+    label: str
+    begin: float
+    end: float
+    kind: str
+    tip: str
+    within: Optional[tuple[float, float, str]] = None
 
 
 def duration(value: Optional[float]) -> str:
@@ -38,51 +57,49 @@ def duration(value: Optional[float]) -> str:
     return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
-def timeline(record: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Every phase of a drill from its begin to its end, and within it the time for which its fault was in force.
+def timeline(
+    bars: Sequence[Bar], whole: float, title: str, *, labels: int = LABELS, mark: Optional[tuple[float, str]] = None
+) -> str:
+    """Draw a row for each bar.
 
     Args:
-        names: of the phases, for the reader.
+        whole: length of the timeline in seconds.
+        title: for readers who cannot see the drawing.
+        labels: width of the column of labels.
+        mark: time and name of a moment, drawn as a line through all rows.
     """
-    phases = record["phases"]
-    began = seconds(record["started"])
-    whole = max(seconds(record["ended"]) - began, 1.0)
-    scale = (WIDTH - _LEFT - _RIGHT) / whole
-    height = _ROW * len(phases) + 40
-
-    def at(time: str) -> float:
-        return _LEFT + (seconds(time) - began) * scale
-
+    whole = max(whole, 1.0)
+    scale = (WIDTH - labels - _RIGHT) / whole
+    top = 24 if mark else 6
+    height = top + _ROW * len(bars) + 34
     drawn = []
     for moment in _ticks(whole):
-        x = _LEFT + moment * scale
-        drawn.append(f'<line class="grid" x1="{x:.1f}" y1="6" x2="{x:.1f}" y2="{height - 30}"/>')
+        x = labels + moment * scale
+        drawn.append(f'<line class="grid" x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{height - 30}"/>')
         drawn.append(f'<text class="axis" x="{x:.1f}" y="{height - 12}" text-anchor="middle">{duration(moment)}</text>')
-    for row, phase in enumerate(phases):
-        y = 10 + row * _ROW
-        x, end = at(phase["started"]), at(phase["ended"])
-        tip = f"{names.get(phase['name'], phase['name'])}: {duration((end - x) / scale)}, {phase['verdict']}"
+    for row, bar in enumerate(bars):
+        y = top + 4 + row * _ROW
         drawn.append(
-            f'<text class="label" x="{_LEFT - 10}" y="{y + 16}" text-anchor="end">'
-            f"{escape(names.get(phase['name'], phase['name']))}</text>"
-            f'<rect class="{escape(phase["verdict"])}" x="{x:.1f}" y="{y}" '
-            f'width="{max(end - x, 2):.1f}" height="22" rx="3">'
-            f"<title>{escape(tip)}</title></rect>"
+            f'<text class="label" x="{labels - 10}" y="{y + 16}" text-anchor="end">{escape(bar.label)}</text>'
+            f"{_rect(bar.kind, labels + bar.begin * scale, y, (bar.end - bar.begin) * scale, 22, bar.tip)}"
         )
-        drawn.append(_fault(phase, y, at))
-    told = f"Timeline of {len(phases)} phases over {duration(whole)}"
-    return _svg(height, told, drawn)
+        if bar.within:
+            begin, end, tip = bar.within
+            drawn.append(_rect("fault", labels + begin * scale, y + 15, (end - begin) * scale, 7, tip))
+    if mark:
+        moment, name = mark
+        x = labels + moment * scale
+        anchor = "start" if moment < whole / 2 else "end"
+        drawn.append(f'<line class="mark" x1="{x:.1f}" y1="{top - 6}" x2="{x:.1f}" y2="{height - 30}"/>')
+        drawn.append(
+            f'<text class="axis mark-text" x="{x:.1f}" y="{top - 10}" text-anchor="{anchor}">{escape(name)}</text>'
+        )
+    return _svg(height, title, drawn)
 
 
-def _fault(phase: Mapping[str, Any], y: float, at: Any) -> str:
-    fault = phase.get("fault")
-    if not fault or not fault.get("injected"):
-        return ""
-    undone = fault["undone"] or phase["ended"]
-    x, end = at(fault["injected"]), at(undone)
-    tip = f"{fault['what']}: in force for {duration(seconds(undone) - seconds(fault['injected']))}"
+def _rect(kind: str, x: float, y: float, width: float, height: int, tip: str) -> str:
     return (
-        f'<rect class="fault" x="{x:.1f}" y="{y + 15}" width="{max(end - x, 2):.1f}" height="7" rx="2">'
+        f'<rect class="{escape(kind)}" x="{x:.1f}" y="{y}" width="{max(width, 2):.1f}" height="{height}" rx="3">'
         f"<title>{escape(tip)}</title></rect>"
     )
 
@@ -135,7 +152,7 @@ def trend(points: Sequence[tuple[str, Optional[float], bool]], objective: Option
 
 
 def _ticks(whole: float) -> list[float]:
-    step = next((step for step in _STEPS if whole / step <= 8), _STEPS[-1])
+    step = next((step for step in _STEPS if whole / step <= 8), math.ceil(whole / 8 / 86400) * 86400)
     return [number * step for number in range(int(whole / step) + 1)]
 
 
@@ -145,8 +162,8 @@ def _round_up(value: float) -> float:
     return float(steps[0]) if steps else 172800.0 * math.ceil(value / 172800)
 
 
-def _svg(height: float, told: str, drawn: Sequence[str]) -> str:
+def _svg(height: float, title: str, drawn: Sequence[str]) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(told)}" '
+        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(drawn)}</svg>'
     )
