@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery import process
+from ansible_collections.custodes.security_dr.plugins.module_utils.recovery import process, report
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.errors import RecoveryError
 
 STATES = ["started", "step", "finished", "failed"]
@@ -38,7 +38,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "detail": {"type": "dict", "default": {}},
                 "facts": {"type": "dict", "default": {}},
                 "objective": {"type": "float", "default": 900.0},
+                "rpo_objective": {"type": "float"},
                 "problem": {"type": "str"},
+                "failed_task": {"type": "str"},
                 "versions": {"type": "dict", "default": {}},
             },
             required_if=[("state", "step", ["step"]), ("state", "started", ["nodes"])],
@@ -50,6 +52,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 return recovery.start(options["nodes"], now)
             if options["state"] == "step":
                 return recovery.step(options["step"], options["detail"], options["facts"], now)
-            return recovery.end(options["state"], options["objective"], options["problem"], options["versions"], now)
+            status = report.RECOVERED if options["state"] == "finished" else report.FAILED
+            names = ("objective", "rpo_objective", "problem", "failed_task", "versions")
+            return recovery.end(report.Ending(status, **{name: options[name] for name in names}), now)
         except (RecoveryError, StoreError) as error:
             return {"failed": True, "msg": str(error), "error_type": type(error).__name__}

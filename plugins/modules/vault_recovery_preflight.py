@@ -94,6 +94,12 @@ seal_type:
   returned: success
   type: str
   sample: awskms
+versions:
+  description: Versions of Vault on the nodes, each once.
+  returned: success
+  type: list
+  elements: str
+  sample: [1.21.0]
 init_file:
   description: Where the temporary cluster's keys lie, or will lie, until the recovery is finished.
   returned: success

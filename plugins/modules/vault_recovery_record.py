@@ -12,7 +12,9 @@ short_description: Keep the journal of a Vault recovery and write its record
 version_added: 0.1.0
 description:
   - Used by C(playbooks/recover-vault.yml). Holds the lock that keeps a second recovery out, notes each step with its
-    time so that a run after a killed one goes on where that stood, and writes the record as JSON and Markdown.
+    time so that a run after a killed one goes on where that stood, and writes the record as JSON, Markdown and one HTML
+    page that needs no other file.
+  - Each of these files has mode 0600. If the page cannot be written, a warning says so, and the task does not fail.
   - It runs in ansible-playbook's own process, on the controller, whatever host the task is for.
   - The lock belongs to the running ansible-playbook and ends with it, however that ends.
 author: the custodes.security_dr authors (@custodes)
@@ -62,7 +64,8 @@ options:
   facts:
     description:
       - What a later run and the record need - C(snapshot), C(safety_snapshot), C(restore), C(checks), C(secrets),
-        C(redundant). With C(secrets) that are all readable, the moment counts as the one from which they were.
+        C(dynamic_canaries), C(server_versions), C(redundant). With C(secrets) that are all readable, the moment counts
+        as the one from which they were.
     type: dict
     default: {}
   objective:
@@ -70,10 +73,21 @@ options:
       - Recovery time objective in seconds.
     type: float
     default: 900.0
+  rpo_objective:
+    description:
+      - Recovery point objective in seconds, the highest age of the snapshot. Without it the record has no
+        verdict on the age.
+    type: float
+    version_added: 0.2.0
   problem:
     description:
       - Why the recovery failed.
     type: str
+  failed_task:
+    description:
+      - Name of the task that failed.
+    type: str
+    version_added: 0.2.0
   versions:
     description:
       - Versions to note in the record.
@@ -107,11 +121,16 @@ record:
   type: dict
   sample: {status: recovered, rto_seconds: 14.2}
 record_files:
-  description: Where the record lies.
+  description:
+    - Paths of the record as JSON, as Markdown and as an HTML page, in this order.
+    - The page is missing if it cannot be written.
   returned: when O(state=finished) or O(state=failed), not in check mode
   type: list
   elements: str
-  sample: [/var/lib/vault-recovery/recovery-20261124T030014Z.json, /var/lib/vault-recovery/recovery-20261124T030014Z.md]
+  sample:
+    - /var/lib/vault-recovery/recovery-20261124T030014Z.json
+    - /var/lib/vault-recovery/recovery-20261124T030014Z.md
+    - /var/lib/vault-recovery/recovery-20261124T030014Z.html
 summary:
   description: The record as lines for the terminal.
   returned: when O(state=finished) or O(state=failed)

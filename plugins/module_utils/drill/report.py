@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from ..report import charts
 from ..report.charts import Bar, duration
-from ..report.page import drawing, render
+from ..report.page import Page, drawing
 from .times import seconds
 
 PARTS = {
@@ -26,7 +26,6 @@ PARTS = {
     "watchers": "Watchers",
 }
 TRENDS = {"rto_seconds": "Recovery time of Vault (RTO)", "rpo_seconds": "Age of the snapshot (RPO)"}
-TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 Record = Mapping[str, Any]
 Records = Sequence[tuple[str, Record]]
@@ -42,17 +41,8 @@ def html(records: Records, problems: Sequence[str], today: str) -> str:
     """
     drills = [record for _name, record in records if record["mode"] == "drill"]
     drill = drills[-1] if drills else None
-    return render(
-        TEMPLATE,
+    return PAGE.render(
         f"Disaster recovery drills, {today}",
-        {
-            "duration": duration,
-            "evidence": _evidence,
-            "not_passed": _not_passed,
-            "part": _part,
-            "value": _value,
-            "when": _when,
-        },
         count=len(records),
         drill=drill,
         drills=drills,
@@ -183,3 +173,14 @@ def _plain(text: str) -> str:
     for sign in "\\`*_[]<>|#":
         flat = flat.replace(sign, f"\\{sign}")
     return flat
+
+
+PAGE = Page(
+    Path(__file__).with_name("report.html.j2"),
+    duration=duration,
+    evidence=_evidence,
+    not_passed=_not_passed,
+    part=_part,
+    value=_value,
+    when=_when,
+)

@@ -63,6 +63,7 @@ class Plan:
         checks: what was compared, for the record: name, result (``passed``, ``failed``, ``not checked``), detail.
         steps: what will be done, as sentences.
         seal_type: of the target.
+        versions: of Vault on the nodes, each once.
     """
 
     action: str | None
@@ -70,6 +71,7 @@ class Plan:
     checks: list[dict[str, str]]
     steps: list[str]
     seal_type: str | None
+    versions: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a module's result."""
@@ -115,7 +117,8 @@ def plan(situation: Situation) -> Plan:
         steps.append(f"restore {situation.snapshot.get('path')} ({taken}) on the leader")
     if action is not None:
         steps += ["wait until every node serves", "read the canaries and write the record"]
-    return Plan(action, problems, checks, steps, seal_types.pop() if len(seal_types) == 1 else None)
+    versions = sorted({str(node["version"]) for node in reachable if node["version"]})
+    return Plan(action, problems, checks, steps, seal_types.pop() if len(seal_types) == 1 else None, versions)
 
 
 def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:

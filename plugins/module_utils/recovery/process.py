@@ -14,7 +14,8 @@ from .. import playbook_lock as lock
 from ..files import StoreError, explain, new_file, write_json
 from .errors import RecoveryError
 from .journal import Journal
-from .report import FAILED, RECOVERED, build_record, markdown, summary_lines
+from .page import html
+from .report import RECOVERED, Ending, build_record, markdown, summary_lines
 
 
 class Recovery:
@@ -69,13 +70,16 @@ class Recovery:
             journal.add(name, detail, now)
         return {"changed": True, "journal": journal.data}
 
-    def end(
-        self, state: str, objective: float, problem: str | None, versions: Mapping[str, Any], now: datetime
-    ) -> dict[str, Any]:
-        """Writes the record and gives the lock back; unless all is done, the journal stays. Raises StoreError."""
+    def end(self, ending: Ending, now: datetime) -> dict[str, Any]:
+        """Write the record and its page, and release the lock. Unless all is done, the journal stays.
+
+        A page that cannot be written is a warning in the result: the outcome of the recovery does not depend on it.
+
+        Raises:
+            StoreError: the record cannot be written.
+        """
         journal = self._journal(now)
-        status = RECOVERED if state == "finished" else FAILED
-        record = build_record(journal, status, objective, problem, now, versions)
+        record = build_record(journal, ending, now)
         result = {"changed": True, "journal": journal.data, "record": record, "summary": summary_lines(record)}
         if not self.writes:
             return result
@@ -83,11 +87,27 @@ class Recovery:
         files = [stem.with_suffix(".json"), stem.with_suffix(".md")]
         write_json(files[0], record)
         with new_file(files[1]) as file:
-            file.write(markdown(record).encode())
-        if state == "finished":
+            file.write(markdown(record).encode(errors="backslashreplace"))
+        if ending.status == RECOVERED:
             journal.close()
         lock.release(self.directory, lock.current_holder(), "recovery")
-        return {**result, "record_files": [str(file) for file in files]}
+        page, problem = stem.with_suffix(".html"), self._write_page(stem.with_suffix(".html"), record)
+        if problem is None:
+            return {**result, "record_files": [str(file) for file in (*files, page)]}
+        return {**result, "record_files": [str(file) for file in files], "warnings": [problem]}
+
+    def _write_page(self, page: Path, record: Mapping[str, Any]) -> str | None:
+        """Write the record as an HTML page. Returns the reason when it cannot, else None."""
+        try:
+            text = html(record, str(self.directory))
+            with new_file(page) as file:
+                file.write(text.encode())
+        except Exception as error:  # noqa: BLE001  Neither a full disk nor a strange value undoes a recovery.
+            return (
+                f"Cannot write the HTML page of the recovery, {page}: {type(error).__name__}: {error} "
+                "The recovery and its record, the JSON file with the same name, are not affected."
+            )
+        return None
 
     def _journal(self, now: datetime) -> Journal:
         journal = Journal.load(self.directory)

@@ -8,25 +8,40 @@ from __future__ import annotations
 import getpass
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from .journal import Journal
 
 RECOVERED, FAILED = "recovered", "failed"
+SNAPSHOT = ("path", "store", "taken_at", "index", "sha256", "size", "manifest")
+"""What the record has of the snapshot."""
 
 
-def build_record(
-    journal: Journal, status: str, objective: float, problem: str | None, now: datetime, versions: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The record of a recovery as it stands now.
+@dataclass(frozen=True)
+class Ending:
+    """How a run of the recovery ended, from the playbook.
 
-    Args:
+    Attributes:
         status: RECOVERED or FAILED.
         objective: recovery time objective in seconds.
-        problem: why it failed.
-        versions: of Ansible and what else matters.
+        rpo_objective: the highest age of the snapshot in seconds, None for no objective.
+        problem: the reason for the failure.
+        failed_task: the name of the task that failed.
+        versions: of Ansible and other programs, by name.
     """
+
+    status: str
+    objective: float
+    rpo_objective: float | None = None
+    problem: str | None = None
+    failed_task: str | None = None
+    versions: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_record(journal: Journal, ending: Ending, now: datetime) -> dict[str, Any]:
+    """Return the record of a recovery whose run ends now."""
     data = journal.data
     started = datetime.fromisoformat(data["started_at"])
     # The one that was restored; before that, the one that was chosen.
@@ -34,26 +49,32 @@ def build_record(
     readable = data.get("readable_at")
     rto = (datetime.fromisoformat(readable) - started).total_seconds() if readable else None
     rpo = (started - datetime.fromisoformat(snapshot["taken_at"])).total_seconds() if snapshot.get("taken_at") else None
+    server = ", ".join(data.get("server_versions") or [])
     return {
         "format": 1,
-        "status": status,
-        "problem": problem,
+        "status": ending.status,
+        "problem": ending.problem,
+        "failed_task": ending.failed_task,
         "started_at": data["started_at"],
         "finished_at": now.isoformat(timespec="milliseconds"),
         "nodes": data["nodes"],
         "runs": data["runs"],
         "operator": f"{getpass.getuser()}@{platform.node()}",
-        "versions": dict(versions),
-        "snapshot": {name: snapshot.get(name) for name in ("path", "taken_at", "index", "sha256", "size", "manifest")},
+        "versions": {**ending.versions, **({"server": server} if server else {})},
+        "snapshot": {name: snapshot.get(name) for name in SNAPSHOT},
         "rejected_snapshots": [_rejected(one) for one in snapshot.get("rejected") or []],
         "safety_snapshot": data.get("safety_snapshot"),
+        "restore": journal.restore,
         "rpo_seconds": None if rpo is None else round(rpo, 3),
+        "rpo_objective_seconds": ending.rpo_objective,
+        "rpo_met": None if rpo is None or ending.rpo_objective is None else rpo <= ending.rpo_objective,
         "rto_seconds": None if rto is None else round(rto, 3),
-        "rto_objective_seconds": objective,
-        "rto_met": None if rto is None else rto <= objective,
+        "rto_objective_seconds": ending.objective,
+        "rto_met": None if rto is None else rto <= ending.objective,
         "redundant": data.get("redundant"),
         "checks": data.get("checks") or [],
         "secrets": data.get("secrets") or [],
+        "dynamic_canaries": data.get("dynamic_canaries") or [],
         "steps": data["steps"],
     }
 
@@ -82,20 +103,23 @@ def _troubled(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [step for step in record["steps"] if step["detail"].get("problem")]
 
 
+def _measured(record: Mapping[str, Any], name: str) -> str:
+    """A time, its objective and the verdict."""
+    measured, objective = duration(record[f"{name}_seconds"]), record[f"{name}_objective_seconds"]
+    if objective is None:
+        return measured
+    verdict = {None: "", True: ", met", False: ", MISSED"}[record[f"{name}_met"]]
+    return f"{measured} (objective {duration(objective)}{verdict})"
+
+
 def _verdicts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     snapshot = record["snapshot"]
     rows = [
         ("Status", record["status"] + (f": {record['problem']}" if record["problem"] else "")),
         ("Snapshot", "{path}, taken {taken_at}".format(**snapshot) if snapshot["path"] else "none was chosen"),
-        ("Data lost at most (RPO)", duration(record["rpo_seconds"])),
+        ("Data lost at most (RPO)", _measured(record, "rpo")),
+        ("Time to readable (RTO)", _measured(record, "rto")),
     ]
-    met = {None: "", True: ", met", False: ", MISSED"}[record["rto_met"]]
-    rows.append(
-        (
-            "Time to readable (RTO)",
-            f"{duration(record['rto_seconds'])} (objective {duration(record['rto_objective_seconds'])}{met})",
-        )
-    )
     not_yet = ": ".join(["NOT YET", *(step["detail"]["problem"] for step in _troubled(record)[-1:])])
     redundant = {None: "not known", True: "yes", False: not_yet}[record["redundant"]]
     rows.append(("Survives the loss of a node", redundant))

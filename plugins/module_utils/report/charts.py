@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 from typing import Optional
+
+from .page import printable
 
 WIDTH = 900
 """Of every drawing, in its own units; the page scales it."""
@@ -39,6 +41,11 @@ class Bar:
     kind: str
     tip: str
     within: Optional[tuple[float, float, str]] = None
+
+
+def escape(text: str) -> str:
+    """Return a text as the page takes it."""
+    return escape_html(printable(text))
 
 
 def duration(value: Optional[float]) -> str:

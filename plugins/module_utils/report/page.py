@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +30,41 @@ def printable(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} \N{HORIZONTAL ELLIPSIS}"
 
 
-def render(template: Path, title: str, filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
-    """Return the page of a template that extends the frame.
+class Page:
+    """The pages of one template, which extends the frame. It is compiled once.
 
     Every value is made printable and escaped. Only drawings, which escape their own values, are `Markup`.
 
     Args:
-        template: file beside the code that calls this.
-        title: of the page.
+        file: the template.
         filters: for the template, by name.
-        values: for the template, by name.
     """
-    # Ansible has Jinja2, on the controller. A host, to which this file may be sent, need not have it.
-    from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415
-    from markupsafe import Markup  # noqa: PLC0415
 
-    texts = {file.name: file.read_text(encoding="utf-8") for file in (*SHARED, template)}
-    environment = Environment(
-        autoescape=True,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(value),
-        loader=DictLoader(texts),
-        lstrip_blocks=True,
-        trim_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters.update(filters)
-    return environment.get_template(template.name).render(title=title, signs=SIGNS, **values)
+    def __init__(self, file: Path, **filters: Callable[..., Any]) -> None:
+        self._file = file
+        self._filters = filters
+
+    def render(self, title: str, **values: Any) -> str:
+        """Return the page with this title and these values."""
+        return str(self._template.render(title=title, signs=SIGNS, **values))
+
+    @cached_property
+    def _template(self) -> Any:
+        # Ansible has Jinja2, on the controller. A host, to which this file may be sent, need not have it.
+        from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415
+        from markupsafe import Markup  # noqa: PLC0415
+
+        texts = {file.name: file.read_text(encoding="utf-8") for file in (*SHARED, self._file)}
+        environment = Environment(
+            autoescape=True,
+            finalize=lambda value: value if isinstance(value, Markup) else printable(value),
+            loader=DictLoader(texts),
+            lstrip_blocks=True,
+            trim_blocks=True,
+            undefined=StrictUndefined,
+        )
+        environment.filters.update(self._filters)
+        return environment.get_template(self._file.name)
 
 
 def drawing(svg: str) -> Any:

@@ -43,8 +43,10 @@ def test_a_recovery(folder: str) -> None:
     noted = task(directory=folder, state="step", step="Restore", facts={"restore": "begun"}, detail={"a": 1})
     (step,) = noted["journal"]["steps"]
     assert (noted["journal"]["restore"], step["name"], step["detail"]) == ("begun", "Restore", {"a": 1})
-    failed = task(directory=folder, state="failed", problem="It broke.", objective="60")
-    assert (failed["record"]["problem"], failed["record"]["rto_objective_seconds"]) == ("It broke.", 60.0)
+    given = {"problem": "It broke.", "failed_task": "Restore it", "objective": "60", "rpo_objective": "3600"}
+    failed = task(directory=folder, state="failed", **given)["record"]
+    assert (failed["problem"], failed["failed_task"]) == ("It broke.", "Restore it")
+    assert (failed["rto_objective_seconds"], failed["rpo_objective_seconds"]) == (60.0, 3600.0)
     assert task(directory=folder, state="started", nodes=NODES)["resumed"] is True
     finished = task(directory=folder, state="finished", versions={"ansible": "2.19"})
     assert read_json(Path(finished["record_files"][0]))["versions"] == {"ansible": "2.19"}

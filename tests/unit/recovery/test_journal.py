@@ -20,6 +20,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.playbook_lock
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.errors import RecoveryError
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.journal import INIT, JOURNAL, Journal
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.process import Recovery
+from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.report import FAILED, RECOVERED, Ending
 
 NODES = ["https://vault-1:8200", "https://vault-2:8200"]
 START = datetime(2026, 11, 24, 3, 0, tzinfo=timezone.utc)
@@ -199,8 +200,8 @@ class TestEnd:
 
     def test_finished_writes_the_record_and_forgets(self, recovery: Recovery, folder: Path) -> None:
         self.begun(recovery, folder)
-        result = recovery.end("finished", 900, None, {"ansible": "2.19"}, at(20))
-        names = ["recovery-20261124T030020Z.json", "recovery-20261124T030020Z.md"]
+        result = recovery.end(Ending(RECOVERED, 900, versions={"ansible": "2.19"}), at(20))
+        names = [f"recovery-20261124T030020Z.{kind}" for kind in ("json", "md", "html")]
         assert result["record_files"] == [str(folder / name) for name in names]
         assert sorted(path.name for path in folder.iterdir()) == sorted(["recovery.lock", *names])
         assert {(folder / name).stat().st_mode & 0o777 for name in names} == {0o600}
@@ -211,17 +212,17 @@ class TestEnd:
 
     def test_failed_keeps_what_the_next_run_needs(self, recovery: Recovery, folder: Path) -> None:
         self.begun(recovery, folder)
-        result = recovery.end("failed", 900, "The leader refused.", {}, at(20))
+        result = recovery.end(Ending(FAILED, 900, problem="The leader refused."), at(20))
         assert (result["record"]["status"], result["record"]["problem"]) == ("failed", "The leader refused.")
         assert {JOURNAL, INIT} <= {path.name for path in folder.iterdir()}
         assert recovery.start(NODES, at(60))["resumed"] is True
 
-    @pytest.mark.parametrize("state", ["finished", "failed"])
+    @pytest.mark.parametrize("status", [RECOVERED, FAILED])
     def test_gives_the_lock_back(
-        self, recovery: Recovery, folder: Path, monkeypatch: pytest.MonkeyPatch, state: str
+        self, recovery: Recovery, folder: Path, monkeypatch: pytest.MonkeyPatch, status: str
     ) -> None:
         self.begun(recovery, folder)
-        recovery.end(state, 900, None, {}, at(20))
+        recovery.end(Ending(status, 900), at(20))
         monkeypatch.setattr(lock, "current_holder", lambda: Holder(2, "now", "controller", "alice"))
         recovery.start(NODES, at(60))
 
@@ -231,8 +232,8 @@ class TestCheckMode:
         recovery = Recovery(folder, writes=False)
         assert recovery.start(NODES, START)["journal"]["nodes"] == NODES
         recovery.step("One", {}, {"restore": "begun", "secrets": [READ]}, at(1))
-        for state in ("failed", "finished"):
-            result = recovery.end(state, 900, None, {}, at(2))
+        for status in (FAILED, RECOVERED):
+            result = recovery.end(Ending(status, 900), at(2))
             assert result["record"]["steps"] == []
             assert "record_files" not in result
         assert not folder.exists()
@@ -243,5 +244,5 @@ class TestCheckMode:
         recovery = Recovery(folder, writes=False)
         assert recovery.start(NODES, at(60))["resumed"] is True
         recovery.step("One", {}, {"restore": "begun"}, at(61))
-        recovery.end("finished", 900, None, {}, at(62))
+        recovery.end(Ending(RECOVERED, 900), at(62))
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

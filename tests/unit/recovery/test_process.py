@@ -17,7 +17,13 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.files import 
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.errors import RecoveryError
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.journal import INIT, JOURNAL
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.process import Recovery
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.report import duration, markdown
+from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.report import (
+    FAILED,
+    RECOVERED,
+    Ending,
+    duration,
+    markdown,
+)
 
 START = datetime(2026, 11, 24, 3, 0, tzinfo=timezone.utc)
 NODES = ["https://vault-1:8200", "https://vault-2:8200"]
@@ -42,7 +48,7 @@ def whole(folder: Path, **facts: Any) -> dict[str, Any]:
     recovery.start(NODES, at(0))
     recovery.step("Choose the snapshot", {}, {"snapshot": SNAPSHOT}, at(2))
     recovery.step("Canaries readable at every node", {}, {"secrets": [READ], **facts}, at(12))
-    return recovery.end("finished", 900, None, {"ansible": "2.19"}, at(20))
+    return recovery.end(Ending(RECOVERED, 900, versions={"ansible": "2.19"}), at(20))
 
 
 class TestRun:
@@ -55,7 +61,7 @@ class TestRun:
         recovery = Recovery(folder, writes=True)
         recovery.start(NODES, at(0))
         recovery.step("Canaries", {}, {"secrets": [READ]}, at(12))
-        ended = recovery.end("finished", 10, None, {}, at(20))
+        ended = recovery.end(Ending(RECOVERED, 10), at(20))
         assert ended["record"]["rto_met"] is False
         assert any("MISSED" in line for line in ended["summary"])
 
@@ -77,7 +83,7 @@ class TestRun:
         recovery = Recovery(folder, writes=True)
         recovery.start(NODES, at(0))
         recovery.step("Begin the restore", {}, {"restore": "begun"}, at(5))
-        failed = recovery.end("failed", 900, "the leader went away", {}, at(9))
+        failed = recovery.end(Ending(FAILED, 900, problem="the leader went away"), at(9))
         assert (failed["record"]["status"], failed["record"]["problem"]) == ("failed", "the leader went away")
         resumed = Recovery(folder, writes=True).start(NODES, at(60))
         assert resumed["resumed"] is True
@@ -89,7 +95,7 @@ class TestRun:
         recovery = Recovery(folder, writes=True)
         recovery.start(NODES, at(100))
         recovery.step("Canaries", {}, {"secrets": [READ]}, at(103))
-        record = recovery.end("finished", 900, None, {}, at(104))["record"]
+        record = recovery.end(Ending(RECOVERED, 900), at(104))["record"]
         assert [step["seconds"] for step in record["steps"]] == [3]
         assert record["rto_seconds"] == 103
 
@@ -113,7 +119,7 @@ def test_check_mode_touches_nothing(folder: Path) -> None:
     recovery = Recovery(folder, writes=False)
     assert recovery.start(NODES, at(0))["resumed"] is False
     recovery.step("Preflight", {}, {"checks": []}, at(1))
-    assert "record_files" not in recovery.end("finished", 900, None, {}, at(2))
+    assert "record_files" not in recovery.end(Ending(RECOVERED, 900), at(2))
     assert not folder.exists()
 
 

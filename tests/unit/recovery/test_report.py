@@ -16,6 +16,8 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.jour
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.report import (
     FAILED,
     RECOVERED,
+    SNAPSHOT,
+    Ending,
     build_record,
     duration,
     markdown,
@@ -32,6 +34,7 @@ DATA: dict[str, Any] = {
     "readable_at": "2026-11-24T03:00:14.200+00:00",
     "snapshot": {
         "path": "/backups/prod.snap",
+        "store": "s3://backups/prod",
         "taken_at": "2026-11-24T02:00:00+00:00",
         "index": 4711,
         "sha256": "9f86",
@@ -47,20 +50,26 @@ DATA: dict[str, Any] = {
 }
 
 
-def record(status: str = RECOVERED, objective: float = 900, problem: str | None = None, **data: Any) -> dict[str, Any]:
+def record(
+    status: str = RECOVERED,
+    objective: float = 900,
+    problem: str | None = None,
+    rpo_objective: float | None = None,
+    **data: Any,
+) -> dict[str, Any]:
     journal = Journal(Path("/nowhere"), {**DATA, **data})
-    return build_record(journal, status, objective, problem, NOW, {"ansible": "2.19.0"})
+    ending = Ending(status, objective, rpo_objective, problem, versions={"ansible": "2.19.0"})
+    return build_record(journal, ending, NOW)
 
 
 def test_holds_what_an_auditor_asks_for() -> None:
     made = record()
-    assert made["snapshot"] == {
-        name: DATA["snapshot"][name] for name in ("path", "taken_at", "index", "sha256", "size", "manifest")
-    }
+    assert made["snapshot"] == {name: DATA["snapshot"][name] for name in SNAPSHOT}
     assert made["rejected_snapshots"] == DATA["snapshot"]["rejected"]
     assert made["operator"] == f"{getpass.getuser()}@{platform.node()}"
     assert made["finished_at"] == "2026-11-24T03:01:00.000+00:00"
     assert made["versions"] == {"ansible": "2.19.0"}
+    assert record(server_versions=["1.21.0", "1.21.1"])["versions"] == {"ansible": "2.19.0", "server": "1.21.0, 1.21.1"}
     for name in ("started_at", "nodes", "runs", "steps", "checks", "secrets", "redundant"):
         assert made[name] == DATA[name]
 
@@ -80,6 +89,20 @@ def test_holds_what_an_auditor_asks_for() -> None:
 def test_objectives(change: dict[str, Any], rto: float | None, rpo: float | None, met: bool | None) -> None:
     made = record(**change)
     assert (made["rto_seconds"], made["rpo_seconds"], made["rto_met"]) == (rto, rpo, met)
+
+
+@pytest.mark.parametrize(
+    ("change", "met"),
+    [
+        ({"rpo_objective": 3600}, True),
+        ({"rpo_objective": 3599.9}, False),
+        ({"rpo_objective": None}, None),
+        ({"rpo_objective": 3600, "snapshot": None}, None),
+    ],
+)
+def test_objective_for_the_age_of_the_snapshot(change: dict[str, Any], met: bool | None) -> None:
+    made = record(**change)
+    assert (made["rpo_objective_seconds"], made["rpo_met"]) == (change["rpo_objective"], met)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +139,8 @@ class TestSummary:
         ("change", "line"),
         [
             ({"objective": 10}, "Time to readable (RTO): 14.2 s (objective 10.0 s, MISSED)"),
+            ({"rpo_objective": 93600}, "Data lost at most (RPO): 1 h 0 min (objective 1 d 2 h, met)"),
+            ({"rpo_objective": 60}, "Data lost at most (RPO): 1 h 0 min (objective 60.0 s, MISSED)"),
             ({"readable_at": None}, "Time to readable (RTO): not known (objective 15 min 0 s)"),
             ({"status": FAILED, "problem": "It broke."}, "Status: failed: It broke."),
             ({"redundant": False}, "Survives the loss of a node: NOT YET"),
