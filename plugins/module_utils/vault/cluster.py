@@ -20,7 +20,7 @@ from .errors import (
     VaultSealedError,
     VaultUnreachableError,
 )
-from .health import NodeHealth, read_autopilot, read_health, read_peers
+from .health import CANNOT_DECRYPT, NodeHealth, read_autopilot, read_health, read_peers
 
 GOALS = ("reachable", "unsealed", "serving", "redundant")
 """What can be waited for, weakest first: every node answers; none is sealed; every node
@@ -132,6 +132,11 @@ def _stale_keys(state: ClusterState) -> list[str]:
     ]
 
 
+def _left_behind(state: ClusterState) -> bool:
+    """Return whether a node missed a restore's change of keys, which waiting does not repair."""
+    return bool(_stale_keys(state)) or {200, CANNOT_DECRYPT} <= {node.http_status for node in state.nodes}
+
+
 def _cut_off(state: ClusterState) -> bool:
     """Whether a node finds no way to a leader that is there, which after a restore waiting may never mend."""
     statuses = {node.http_status for node in state.nodes}
@@ -164,7 +169,7 @@ def wait_for(
         state = read_cluster(clients, goal)
         if not state.waiting_for:
             return state
-        passed, stale = monotonic() - began, _stale_keys(state)
+        passed, stale = monotonic() - began, _left_behind(state)
         if passed >= timeout or (passed >= KEYS_SETTLE and stale):
             raise (VaultMissedRestoreError if stale or _cut_off(state) else VaultUnreachableError)(
                 f"The cluster is not {goal} after {passed:.0f} s: {'; '.join(state.waiting_for).rstrip('.')}. "

@@ -27,6 +27,9 @@ HEALTH_CODES = {
 }
 """Meaning of each status code of sys/health."""
 
+CANNOT_DECRYPT = 500
+"""Status code of sys/health on a node of OpenBao that cannot decrypt its data (tried with 2.6.2)."""
+
 SERVING = frozenset({200, 429, 473})
 """Codes of a node that answers requests for secrets, itself or through the active node."""
 
@@ -75,6 +78,14 @@ def read_health(client: VaultClient) -> NodeHealth:
     url = client.connection.url
     try:
         status, health = client.status("sys/health")
+        if status == CANNOT_DECRYPT:
+            return NodeHealth(
+                url=url,
+                reachable=False,
+                http_status=status,
+                problem=f"sys/health at {url} answered HTTP {status}. OpenBao does so if it cannot decrypt its data, "
+                "for example after a restore whose change of keys the node missed. Read the log of the node.",
+            )
         if status not in HEALTH_CODES:
             return NodeHealth(
                 url=url,

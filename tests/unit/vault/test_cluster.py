@@ -180,6 +180,20 @@ class TestWaiting:
             self.wait(vault, clock, "serving", 60, URL, OTHER)
         assert sum(clock.slept) == KEYS_SETTLE
 
+    def test_nor_is_one_of_openbao_that_missed_it(self, vault: FakeVault, clock: Clock) -> None:
+        node(vault, URL, 200)
+        vault.on("GET", "sys/health", errors(), 500, at=OTHER)
+        with pytest.raises(VaultMissedRestoreError, match=f"sys/health at {OTHER} answered HTTP 500.*cannot decrypt"):
+            self.wait(vault, clock, "serving", 60, URL, OTHER)
+        assert sum(clock.slept) == KEYS_SETTLE
+
+    def test_a_node_that_fails_beside_no_active_one_is_waited_for(self, vault: FakeVault, clock: Clock) -> None:
+        node(vault, URL, 429, leader=OTHER)
+        vault.on("GET", "sys/health", errors(), 500, at=OTHER)
+        with pytest.raises(VaultUnreachableError) as caught:
+            self.wait(vault, clock, "serving", 60, URL, OTHER)
+        assert caught.type is VaultUnreachableError
+
     def test_one_that_is_cut_off_is_and_then_has_to_be_restarted(self, vault: FakeVault, clock: Clock) -> None:
         node(vault, URL, 200)
         node(vault, OTHER, 474)
