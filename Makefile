@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 PYTHON := .venv/bin/python
 LAYERS := $(PYTHON) tests/layers.py
+VERBOSE := $(if $(filter-out 0,$(V)),--verbose)
 
 export PYTHONPATH := $(CURDIR)/tests
 # Without its bytecode each of some thousand Python processes compiles everything that it imports.
@@ -12,11 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-demo: setup ## lose a whole Vault cluster and recover it with playbooks/recover-vault.yml, on loopback
-	@$(PYTHON) -m demo
+demo: setup ## back up a real cluster, lose all of it, and recover it, on loopback (V=1: all of Ansible's output)
+	@$(PYTHON) -m demo $(VERBOSE)
 
-drill: setup ## run the quarterly drill, all six parts, on loopback, and write its report to build/drill/report.html
-	@$(PYTHON) -m drill
+drill: setup ## run the quarterly drill, all six parts, on loopback, and write its report (V=1: all of Ansible's output)
+	@$(PYTHON) -m drill $(VERBOSE)
 
 test: setup ## unit, lint, sanity, integration and molecule, two at a time, with a table at the end
 	@$(LAYERS)

@@ -1,133 +1,183 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make demo`: a real three-node Vault is lost with all its data, and comes back from a snapshot in S3."""
+"""`make demo`: back up a real cluster of three nodes to S3, destroy all of it, and recover it with the playbook."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.custodes.security_dr.plugins.module_utils.report.charts import duration
 from lab import Lab, LabError
-from lab.binaries import vault_binary
-from lab.pki import write_private
-from lab.playbook import RECOVER_VAULT, ROOT, Playbook, ansible_playbook
-from lab.postgres import Postgres
-from lab.seed import AppRole, seed
+from lab.binaries import server
+from lab.playbook import RECOVER_VAULT, ROOT, Playbook
+from lab.progress import Progress, table
+from lab.seed import AppRole, Seed, seed
 from lab.vault import VaultCluster
 
+BACK_UP_VAULT = "tests/lab/playbooks/back-up-vault.yml"
 BUCKET = "vault-snapshots"
-BAR = 40
-
-
-def say(text: str) -> None:
-    """A step of the demo, so that nobody wonders what is going on."""
-    print(f"\n=== {text}", flush=True)
-
-
-def play(name: str, inventory: Path, directory: Path, variables: dict[str, Any]) -> None:
-    """Runs a playbook before the spectator's eyes. Raises LabError when it fails."""
-    file = directory.with_suffix(".json")
-    write_private(file, json.dumps(variables).encode())
-    print(f"$ ansible-playbook -i inventory {name} -e @variables.json", flush=True)
-    environment = Playbook({}, directory, env={"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"}).environment
-    command = [*ansible_playbook(), "-i", str(inventory), name, "-e", f"@{file}"]
-    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
-        raise LabError(f"{name} failed: the reason is above")
+PAGE = ROOT / "build" / "demo" / "recovery.html"
+PARTS = 6
 
 
 def login(role: AppRole) -> dict[str, str]:
-    """An AppRole as the playbooks take it."""
+    """Return the options of an AppRole login."""
     return {"auth_method": "approle", "role_id": role.role_id, "secret_id": role.secret_id}
 
 
-def report(record: dict[str, Any]) -> None:
-    """The recovery's timeline, drawn to scale."""
-    say("The recovery, step by step")
-    whole = sum(step["seconds"] for step in record["steps"]) or 1.0
-    passed = 0.0
-    for step in record["steps"]:
-        begin, end = (round(BAR * moment / whole) for moment in (passed, passed + step["seconds"]))
-        print(f"  {step['name']:<36} {step['seconds']:>5.1f} s  {' ' * begin}{'#' * max(end - begin, 1)}")
-        passed += step["seconds"]
-    print(f"\n  readable again after {record['rto_seconds']:.1f} s (objective {record['rto_objective_seconds']:.0f} s)")
+def create_store(lab: Lab) -> dict[str, Any]:
+    """Create a bucket, and return its options as the modules take them."""
+    cloud = lab.moto
+    return {
+        "type": "s3",
+        "bucket": cloud.create_bucket(BUCKET, versioned=True),
+        "prefix": "prod",
+        "region": cloud.region,
+        "endpoint_url": cloud.endpoint,
+        "addressing_style": "path",
+        "access_key": cloud.environment["AWS_ACCESS_KEY_ID"],
+        "secret_key": cloud.environment["AWS_SECRET_ACCESS_KEY"],
+        "kms_key_id": cloud.key_id,
+    }
 
 
-def prove(cluster: VaultCluster, postgres: Postgres, root_token: str, secret: dict[str, str], canary: str) -> None:
-    """Reads back what must be there, with a token of the lost cluster. Raises LabError when it is not."""
-    say("The proof, read with a token that the lost cluster had given out")
-    for node in cluster.nodes:
-        read = node.request("GET", canary.replace("secret/", "secret/data/"), token=root_token).json()
-        if read["data"]["data"] != secret:
-            raise LabError(f"{canary} at {node.address} is not what it was")
-        print(f"  {canary} at {node.address}: the value that was written before the disaster")
-    issued = cluster.client(token=root_token).read("database/creds/readonly")["data"]
-    postgres.query("SELECT 1", user=issued["username"], password=issued["password"])
-    print(f"  database/creds/readonly: PostgreSQL let {issued['username']} in")
+def start(lab: Lab, progress: Progress) -> tuple[VaultCluster, Seed]:
+    """Start the cluster, and write into it what a cluster in production has."""
+    with progress.task("Start S3 and a KMS (moto)"):
+        lab.moto.start()
+    with progress.task("Start and initialize three nodes: TLS, Raft, auto-unseal by the KMS"):
+        cluster = lab.cluster("prod")
+        cluster.initialize(wait_voters=False)
+    with progress.task("Write secrets, policies and logins, and connect a database"):
+        seeded = seed(cluster, lab)
+    if not seeded.dynamic_canaries:
+        progress.note(f"This {cluster.server} has no database engine: the demo leaves out database credentials.")
+    return cluster, seeded
 
 
-def demo(lab: Lab) -> None:
-    """The whole story."""
-    say("A real Vault: three nodes, TLS, Raft, unsealed by KMS, with secrets, logins and a PostgreSQL")
-    cluster = lab.cluster("prod")
-    cluster.initialize()
-    seeded = seed(cluster, lab.postgres)
-    inventory, root_token = lab.inventory(cluster), cluster.root_token
-    for node in cluster.nodes:
-        print(f"  {node.name}  {node.address}")
-
-    say("A verified snapshot, shipped to S3 with SSE-KMS; the local copy is deleted")
-    local = lab.folder / "snapshots"
-    local.mkdir(mode=0o700)
-    variables = {"vault_snapshot_dest": str(local), "vault_snapshot_auth": login(seeded.snapshot)}
-    ca_cert = {"vault_snapshot_ca_cert": str(cluster.ca_file)}
-    play("playbooks/snapshot-vault.yml", inventory, lab.folder / "take", {**variables, **ca_cert})
-    bucket = lab.moto.create_bucket(BUCKET, versioned=True)
-    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": lab.moto.key_id}
-    names = sorted(file.name for file in local.iterdir())
-    for name in names:
-        lab.moto.s3().upload_file(str(local / name), bucket, name, ExtraArgs=encryption)
-        (local / name).unlink()
-        print(f"  s3://{bucket}/{name}")
-
-    say("The disaster: every node killed, every data folder deleted. Three fresh, empty hosts take their place")
-    cluster.wipe_and_start()
-    print(f"  sys/health answers {[node.health() for node in cluster.nodes]}: not initialised")
-
-    say("The recovery: the snapshot comes from S3, the rest is one playbook")
-    for name in names:
-        lab.moto.s3().download_file(bucket, name, str(local / name))
-    recovery = lab.folder / "recovery"
+def back_up(lab: Lab, progress: Progress, inventory: Path, seeded: Seed, store: dict[str, Any]) -> None:
+    """Run the backup that a scheduled job runs."""
     variables = {
-        "vault_recovery_snapshot": str(local),
-        "vault_recovery_directory": str(recovery),
+        "backup_role_id": seeded.snapshot.role_id,
+        "backup_secret_id": seeded.snapshot.secret_id,
+        "backup_state_directory": str(lab.folder / "backup-state"),
+        "backup_store": store,
+    }
+    progress.play(Playbook(variables, lab.folder / "backup", inventory, BACK_UP_VAULT))
+
+
+def recover(
+    lab: Lab, progress: Progress, inventory: Path, seeded: Seed, store: dict[str, Any]
+) -> tuple[dict[str, Any], Path]:
+    """Run the recovery. Returns its record and its HTML page."""
+    folder = lab.folder / "recovery"
+    variables = {
+        "vault_recovery_snapshot": "latest",
+        "vault_recovery_store": store,
+        "vault_recovery_directory": str(folder),
         "vault_recovery_auth": login(seeded.recovery),
         "vault_recovery_canaries": [seeded.canary, seeded.canary_v1],
-        "vault_recovery_dynamic_canaries": ["database/creds/readonly"],
+        "vault_recovery_dynamic_canaries": list(seeded.dynamic_canaries),
     }
-    play(RECOVER_VAULT, inventory, recovery, variables)
-    (record,) = recovery.glob("recovery-*.json")
-    report(json.loads(record.read_text()))
-    prove(cluster, lab.postgres, root_token, seeded.value, seeded.canary)
+    progress.note(
+        f"recovery.json: vault_recovery_snapshot=latest, vault_recovery_store=s3://{store['bucket']}/{store['prefix']},"
+        " a login, canaries"
+    )
+    progress.play(Playbook(variables, folder, inventory, RECOVER_VAULT))
+    (record,) = folder.glob("recovery-*.json")
+    return json.loads(record.read_text()), record.with_suffix(".html")
 
 
-def main() -> int:
-    say("The Vault server (built from Go modules the first time: 5 to 9 minutes, then cached)")
+def prove(lab: Lab, cluster: VaultCluster, root_token: str, seeded: Seed) -> list[str]:
+    """Read back, with a token that the lost cluster had issued, what was written before the disaster.
+
+    Raises:
+        LabError: something is not as it was.
+    """
+    for node in cluster.nodes:
+        answer = node.request("GET", seeded.canary.replace("secret/", "secret/data/"), token=root_token)
+        if not answer.ok or answer.json()["data"]["data"] != seeded.value:
+            raise LabError(f"{node.address} answered {answer.status_code} to {seeded.canary}: {answer.text[:300]}")
+    proofs = [f"{seeded.canary} has the value of before the disaster at each of {len(cluster.nodes)} nodes"]
+    for path in seeded.dynamic_canaries:
+        issued = cluster.client(token=root_token).read(path)["data"]
+        lab.postgres.query("SELECT 1", user=issued["username"], password=issued["password"])
+        proofs.append(f"{path} issued a user that PostgreSQL accepted")
+    return proofs
+
+
+def summary(record: dict[str, Any], proofs: list[str]) -> list[str]:
+    """Return the result in a few lines."""
+    static = sorted({one["path"] for one in record["secrets"] if one["kind"] != "dynamic"})
+    snapshot = record["snapshot"]
+    rows = [
+        ("Readable again after", against_objective(record, "rto")),
+        ("Age of the snapshot", against_objective(record, "rpo")),
+        ("Snapshot", f"{snapshot['store']}/{Path(snapshot['path']).name}, verified"),
+        ("Canaries read", f"{', '.join(static)} at each of {len(record['nodes'])} nodes"),
+        ("Tolerates the loss of a node", {True: "yes", False: "not yet", None: "not known"}[record["redundant"]]),
+        ("With a token of the lost cluster", proofs[0]),
+        *(("", proof) for proof in proofs[1:]),
+    ]
+    return table(rows)
+
+
+def against_objective(record: dict[str, Any], name: str) -> str:
+    """Return a time of the record and its objective."""
+    met = {True: "met", False: "MISSED", None: "not measured"}[record[f"{name}_met"]]
+    return f"{duration(record[f'{name}_seconds'])} (objective {duration(record[f'{name}_objective_seconds'])}: {met})"
+
+
+def demo(lab: Lab, progress: Progress) -> None:
+    """Run the demo from its first part to the page."""
+    progress.part("Start a cluster and fill it")
+    cluster, seeded = start(lab, progress)
+    inventory, root_token, store = lab.inventory(cluster), cluster.root_token, create_store(lab)
+    progress.part("Back the cluster up to S3, with the module vault_snapshot_backup")
+    back_up(lab, progress, inventory, seeded, store)
+    progress.part("Lose the cluster")
+    with progress.task("Kill all three nodes, delete their data, start fresh and empty nodes"):
+        cluster.wipe_and_start()
+    progress.part("Recover the cluster from the newest snapshot in S3, with the playbook recover-vault.yml")
+    record, page = recover(lab, progress, inventory, seeded, store)
+    progress.part("Read secrets with a token that the lost cluster had issued")
+    with progress.task("Ask every node"):
+        proofs = prove(lab, cluster, root_token, seeded)
+    progress.part("Result")
+    for line in summary(record, proofs):
+        progress.line(line)
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(page, PAGE)
+    progress.line(f"\n  The page of this recovery is {PAGE.relative_to(ROOT)}: open it in a browser.")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the demo. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--verbose", action="store_true", help="show all of Ansible's output (make demo V=1)")
+    progress = Progress(PARTS, verbose=parser.parse_args(arguments).verbose)
     try:
-        os.environ["VAULT_BIN"] = str(vault_binary(progress=lambda line: print(f"  {line}", flush=True)))
-        print(f"  {os.environ['VAULT_BIN']}")
+        found = server(progress=progress.note)
+        progress.line(f"This demo runs {found}: {found.path}")
+        progress.line("Another one: make demo VAULT_BIN=/path/to/vault-or-bao. All of Ansible's output: make demo V=1.")
         with Lab() as lab:
-            demo(lab)
+            demo(lab, progress)
     except LabError as error:
-        sys.stderr.write(f"\ndemo: {error}\n")
+        progress.line()
+        sys.stderr.write(f"demo: {error}\n")
         return 1
-    print("\nAll of it ran on this machine's loopback; nothing is left running, nothing was kept.")
+    except KeyboardInterrupt:
+        sys.stderr.write("\ndemo: interrupted. No server is left running.\n")
+        return 130
+    progress.line("\nAll of it ran on the loopback interface. No server is left running, and no file but the page.")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

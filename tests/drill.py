@@ -1,84 +1,88 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make drill`: playbooks/dr-drill.yml on real servers of this machine's loopback, all six parts, and the report."""
+"""`make drill`: run playbooks/dr-drill.yml with all six parts on real servers, and show its report."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 import webbrowser
 
+from ansible_collections.custodes.security_dr.plugins.module_utils.report.charts import duration
 from lab import Lab, LabError
-from lab.binaries import loki_binary, vault_binary
-from lab.drill import DR_DRILL, DrillLab
-from lab.pki import write_private
-from lab.playbook import ROOT, Playbook, ansible_playbook
+from lab.binaries import loki_binary, server
+from lab.drill import DrillLab
+from lab.playbook import ROOT
+from lab.progress import Progress, table
 
 OUTPUT = ROOT / "build" / "drill"
+PARTS = 4
 
 
-def say(text: str) -> None:
-    """A step, so that nobody wonders what is going on."""
-    print(f"\n=== {text}", flush=True)
-
-
-def play(run: Playbook, name: str, shown: str) -> None:
-    """Runs the drill before the spectator's eyes. Raises LabError when it has not passed."""
-    file = run.directory.parent / f"{name}.json"
-    write_private(file, json.dumps(dict(run.variables)).encode())
-    print(f"$ ansible-playbook -i inventory {DR_DRILL} -e @site.yml {shown}", flush=True)
-    environment = {**run.environment, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false", "ANSIBLE_DISPLAY_OK_HOSTS": "false"}
-    command = [*ansible_playbook(), "-i", str(run.inventory), DR_DRILL, "-e", f"@{file}"]
-    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode != 0:
-        raise LabError("the drill has not passed: the reason is above")
-
-
-def drill(lab: Lab) -> None:
-    """The whole story."""
-    say("A site: an empty Vault for drills, a CA, two Lokis, two Prometheis with Alertmanager, a TLS server")
-    site = DrillLab(lab)
+def drill(lab: Lab, progress: Progress) -> None:
+    """Run the drill from the start of its servers to the report."""
+    progress.part("Start a site: Vault and an empty one for drills, a CA, two Loki and two Prometheus servers, TLS")
+    with progress.task("Start the servers and make a snapshot"):
+        site = DrillLab(lab)
     try:
         for text in site.left_out:
-            print(f"  {text}")
-        say("The rehearsal: nothing is stopped, and it is seen whether a drill could begin")
-        play(site.playbook(), "rehearsal", "-e dr_drill_operator=alice")
-        say("The drill")
+            progress.note(text)
+        progress.part("Rehearse: check whether the drill could begin, and stop nothing")
+        progress.play(site.playbook())
+        progress.part("Drill: stop each server in turn, and measure what still works")
         began = time.monotonic()
-        play(site.for_real(), "drill", "-e dr_drill_operator=alice -e dr_drill_mode=drill -e dr_drill_confirm=lab")
+        progress.play(site.for_real())
         took = time.monotonic() - began
         shutil.rmtree(OUTPUT, ignore_errors=True)
         shutil.copytree(site.records, OUTPUT, ignore=shutil.ignore_patterns("*.lock", "recovery-*"))
     finally:
         site.stop()
     newest = json.loads(max(OUTPUT.glob("drill-*.json")).read_text())
-    say(f"The whole drill took {took:.0f} s")
-    for phase in newest["phases"]:
-        of = phase["objective"]["at_most"]
-        print(f"  {phase['verdict']:<8} {phase['measured']:>6.1f} s of {of:>4.0f}  {phase['title']}")
-    print(f"\n  {OUTPUT / 'report.html'}: open it in a browser")
+    progress.part(f"Result: the drill took {took:.0f} s")
+    rows = [
+        (
+            one["title"],
+            f"{one['verdict']}: {duration(one['measured'])} (at most {duration(one['objective']['at_most'])})",
+        )
+        for one in newest["phases"]
+    ]
+    for line in table(rows):
+        progress.line(line)
+    report = OUTPUT / "report.html"
+    progress.line(f"\n  The report is {report.relative_to(ROOT)}: open it in a browser.")
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        webbrowser.open((OUTPUT / "report.html").as_uri())
+        webbrowser.open(report.as_uri())
 
 
-def main() -> int:
-    say("The Vault and Loki servers (built from Go modules the first time: 8 to 14 minutes, then cached)")
+def main(arguments: list[str]) -> int:
+    """Run the drill. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
+    parser.add_argument("--verbose", action="store_true", help="show all of Ansible's output (make drill V=1)")
+    progress = Progress(PARTS, verbose=parser.parse_args(arguments).verbose)
     try:
-        for name, binary in (("VAULT_BIN", vault_binary), ("LOKI_BIN", loki_binary)):
-            os.environ[name] = str(binary(progress=lambda line: print(f"  {line}", flush=True)))
-            print(f"  {os.environ[name]}")
+        found = server(progress=progress.note)
+        progress.line(f"This drill runs {found}: {found.path}")
+        progress.line(f"It stores logs in Loki: {loki_binary(progress=progress.note)}")
+        progress.line(
+            "Another server: make drill VAULT_BIN=/path/to/vault-or-bao. All of Ansible's output: make drill V=1."
+        )
         with Lab() as lab:
-            drill(lab)
+            drill(lab, progress)
     except LabError as error:
-        sys.stderr.write(f"\ndrill: {error}\n")
+        progress.line()
+        sys.stderr.write(f"drill: {error}\n")
         return 1
-    print("\nAll of it ran on this machine's loopback; nothing is left running.")
+    except KeyboardInterrupt:
+        sys.stderr.write("\ndrill: interrupted. No server is left running.\n")
+        return 130
+    progress.line("\nAll of it ran on the loopback interface. No server is left running.")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

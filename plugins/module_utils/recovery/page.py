@@ -53,6 +53,7 @@ def html(record: Record, directory: str) -> str:
         steps=_steps(record),
         stopped_after=record["steps"][-1]["name"] if record["steps"] else None,
         timeline=drawing(_timeline(record)) if record["steps"] else None,
+        troubled=any(_problems(record)),
         took=_offset(record, record["finished_at"]),
         verdict="failed" if failed else "aborted" if warnings else "passed",
         warnings=warnings,
