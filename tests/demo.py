@@ -75,7 +75,7 @@ def demo(lab: Lab) -> None:
     say("A real Vault: three nodes, TLS, Raft, unsealed by KMS, with secrets, logins and a PostgreSQL")
     cluster = lab.cluster("prod")
     cluster.initialize()
-    seeded = seed(cluster, lab.postgres)
+    seeded = seed(cluster, lab)
     inventory, root_token = lab.inventory(cluster), cluster.root_token
     for node in cluster.nodes:
         print(f"  {node.name}  {node.address}")

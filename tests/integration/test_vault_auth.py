@@ -86,6 +86,7 @@ def _assert_readable(results: list[Result]) -> None:
         assert result.get("readable") is True, result
 
 
+@pytest.mark.vault
 def test_the_token_and_where_it_comes_from(
     ansible: Ansible, cluster: VaultCluster, seeded: Seed, tmp_path: Path
 ) -> None:
@@ -185,6 +186,7 @@ def test_every_login_can_be_refused(
     assert str(tmp_path / "no-such.pem") in no_file["msg"]
 
 
+@pytest.mark.vault
 def test_tokens_that_are_wrong_expired_or_without_a_policy(
     ansible: Ansible, cluster: VaultCluster, seeded: Seed, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ if command -v flock >/dev/null; then
 fi
 
 hash_of() { "$1" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
-wanted() { { cat "$lock"; printf '%s\n' "$root" "$("$1" -VV)"; } | hash_of "$1"; }
+wanted() { { cat "$lock" "$root/tests/tools/zip_bytecode.py"; printf '%s\n' "$root" "$("$1" -VV)"; } | hash_of "$1"; }
 
 if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted "$venv/bin/python" 2>/dev/null)" ]; then
     exit 0
@@ -93,7 +93,9 @@ fi
 # Ansible and Python find the checkout under its collection name: Ansible through ansible.cfg, Python through the .pth file.
 mkdir -p "$venv/collections/ansible_collections/custodes"
 ln -s ../../../.. "$venv/collections/ansible_collections/custodes/security_dr"
-printf '%s\n' "$venv/collections" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/custodes_checkout.pth"
+packages="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+cp "$root/tests/tools/zip_bytecode.py" "$packages/custodes_zip_bytecode.py"
+printf '%s\n' "$venv/collections" 'import custodes_zip_bytecode' >"$packages/custodes_checkout.pth"
 
 # Proves that ansible-core runs, before .venv counts as complete.
 version="$(ANSIBLE_HOME="$venv/ansible-home" "$venv/bin/ansible" --version)"
