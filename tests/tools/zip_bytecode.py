@@ -4,7 +4,7 @@
 """Keep the bytecode of what Python imports from zip files, as it keeps that of other files.
 
 Ansible sends each module as a zip file of sources, and Python compiles all of them at every run of the module: a third
-of a run's CPU time. tests/tools/setup.sh installs this module in .venv, where every interpreter imports it at its start.
+of a run's CPU time. tests/tools/setup.sh installs this file in .venv, where every interpreter imports it at its start.
 The key of an entry is the hash of the source that Python's own hash-based bytecode files have (PEP 552), so an entry is
 never out of date. File names in tracebacks are those of the run that compiled the source.
 """
