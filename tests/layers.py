@@ -114,9 +114,9 @@ SERVERS = {
 }
 """Which server a layer runs on; see `lab.binaries.server`."""
 
-# The first two take about equally long: servers, mostly waiting, and beside them what gives way (see `POLITE`), then hosts,
-# which wait as well. With empty caches, the third one builds servers meanwhile. Benchmarks are no tests: `make bench`
-# has the machine to itself.
+# The first two take about equally long: servers, mostly waiting, and beside them what gives way (see `POLITE`), then
+# hosts, which wait as well. With empty caches, the third one builds servers meanwhile. Benchmarks are no tests: `make
+# bench` has the machine to itself.
 LANES: list[list[str]] = [
     ["openbao", "integration", "integration-vault"],
     ["unit", "lint", "sanity", "drills", "molecule", "molecule-vault"],

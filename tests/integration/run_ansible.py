@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run modules against real servers, in the test's own process or through ansible-playbook -vvv, and find leaked secrets.
+"""Run modules against real servers, in the test's process or through ansible-playbook -vvv, and find leaked secrets.
 
 A module behaves alike in both, but a run of ansible-playbook takes some seconds of CPU time. So only these are tested
 through it: that a module's payload is complete (test_module_payloads.py), and that hidden results stay hidden.
@@ -112,8 +112,8 @@ class Ansible:
     ) -> list[Result]:
         """Run the tasks in one play of ansible-playbook, as `run` does.
 
-        With `typed_failures` each failure must have an error type of the collection's. Raises LeakError when a secret is
-        in the output of ansible-playbook -vvv.
+        With `typed_failures` each failure must have an error type of the collection's. Raises LeakError when a secret
+        is in the output of ansible-playbook -vvv.
         """
         results_file = self.home / "results.json"
         results_file.unlink(missing_ok=True)

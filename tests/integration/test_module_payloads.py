@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules that no playbook and no role runs, as ansible-playbook sends them: their payload has all that they import."""
+"""The modules that no playbook and no role runs, as ansible-playbook sends them: each payload has all the imports."""
 
 from __future__ import annotations
 
