@@ -26,21 +26,22 @@ _PR_SET_CHILD_SUBREAPER = 36
 def main(descriptor: int, command: list[str]) -> int:
     """Run the command to its end. Returns its exit status, 127 when it cannot be started, 128 and more for a signal."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # The descriptor is not inherited: whoever reads it must see its end when this process ends.
     try:
-        child = subprocess.Popen(command).pid
+        # Kept, as a Popen that is collected reaps its child. The descriptor is not inherited: whoever reads it must see
+        # its end when this process ends.
+        child = subprocess.Popen(command)
     except OSError as error:
         sys.stderr.write(f"cannot start {command[0]}: {error}\n")
         return 127
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        os.kill(child, number)
+        os.kill(child.pid, number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, forward)
     while True:
         pid, status = os.wait()
-        if pid == child:
+        if pid == child.pid:
             break
     _reap_the_rest()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
