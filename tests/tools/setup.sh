@@ -80,7 +80,8 @@ install_with_uv() {
     problem="$("${pip[@]}" --no-deps --requirement "$venv/uv.lock" 2>&1)" &&
         problem="$("$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes --requirement "$lock" 2>&1)" &&
         return
-    say "uv cannot install the packages: ${problem##*$'\n'}"
+    say "uv cannot install the packages:"
+    printf '    %s\n' "$problem" >&2
     return 1
 }
 
