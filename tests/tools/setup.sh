@@ -44,9 +44,8 @@ print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null && return
 
 missing=()
 command -v git >/dev/null || missing+=(git)
-# ps tells the recovery whose lock it is; curl is the other side of a benchmark.
+# The recovery's lock asks ps which process holds it.
 command -v ps >/dev/null || missing+=(procps)
-command -v curl >/dev/null || missing+=(curl)
 python="$(find_python)" || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -gt 0 ]; then
