@@ -122,6 +122,7 @@ def test_the_token_and_where_it_comes_from(
     assert "vault login" in none["msg"]
 
 
+@pytest.mark.both
 def test_every_login_is_taken_and_given_back(
     ansible: Ansible,
     lab: Lab,
@@ -148,6 +149,7 @@ def test_every_login_is_taken_and_given_back(
     wait_for("no token of a login is left", lambda: _accessors(cluster) <= before)
 
 
+@pytest.mark.both
 def test_every_login_can_be_refused(
     ansible: Ansible,
     lab: Lab,

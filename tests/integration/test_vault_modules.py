@@ -78,6 +78,7 @@ def test_health_of_the_active_node_and_a_standby(ansible: Ansible, cluster: Vaul
         assert (result["cluster_name"], result["seal"]["type"], result["autopilot"]) == ("shared", "awskms", None)
 
 
+@pytest.mark.both
 def test_health_tells_autopilot_to_a_token_that_may_know(
     ansible: Ansible, cluster: VaultCluster, seeded: Seed, standby: VaultNode
 ) -> None:
@@ -100,6 +101,7 @@ def test_health_tells_autopilot_to_a_token_that_may_know(
     assert "was refused" in results[4]["problem"]
 
 
+@pytest.mark.both
 def test_health_of_nodes_that_do_not_serve(ansible: Ansible, fresh: VaultCluster) -> None:
     nobody = f"https://127.0.0.1:{free_port()}"
     uninitialised, down = ansible.run(
@@ -118,6 +120,7 @@ def test_health_of_nodes_that_do_not_serve(ansible: Ansible, fresh: VaultCluster
     assert (seal["type"], seal["threshold"], seal["shares"], seal["progress"]) == ("shamir", 3, 5, 0)
 
 
+@pytest.mark.both
 def test_cluster_info_and_every_goal(ansible: Ansible, cluster: VaultCluster, seeded: Seed) -> None:
     goals = ("reachable", "unsealed", "serving", "redundant")
     results = ansible.run(
@@ -165,6 +168,7 @@ def test_init_is_refused_where_keys_would_show_or_be_lost(
     assert fresh.nodes[0].health() == 501
 
 
+@pytest.mark.both
 def test_init_into_a_file(ansible: Ansible, fresh: VaultCluster, tmp_path: Path) -> None:
     file = tmp_path / "init.json"
     options = {**_at(fresh), "output_file": str(file), "key_shares": 3, "key_threshold": 2}
@@ -190,6 +194,7 @@ def test_init_into_a_file(ansible: Ansible, fresh: VaultCluster, tmp_path: Path)
     assert fresh.nodes[0].request("GET", "auth/token/lookup-self", token=init["root_token"]).status_code == 200
 
 
+@pytest.mark.both
 def test_init_into_a_hidden_result_then_unseal(ansible: Ansible, fresh: VaultCluster) -> None:
     at = _at(fresh)
     runs = four_runs("vault_operator_init", no_log=True, key_threshold=2, **at)
@@ -222,6 +227,7 @@ def test_init_into_a_hidden_result_then_unseal(ansible: Ansible, fresh: VaultClu
     fresh.wait_active()
 
 
+@pytest.mark.both
 def test_a_snapshot_into_a_file_and_a_folder(
     ansible: Ansible, cluster: VaultCluster, seeded: Seed, standby: VaultNode, tmp_path: Path
 ) -> None:
