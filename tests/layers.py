@@ -6,6 +6,8 @@
     python tests/layers.py unit            # one layer, its output as it is
     python tests/layers.py                 # all: each line marked with its layer, a failed layer's repeated whole
 
+The table has each layer's CPU time beside its seconds: a change may add 1.5 minutes of CPU.
+
 The exit code is 0 when every layer passed, 1 when one failed or could not run, 130 when interrupted.
 """
 
@@ -31,10 +33,12 @@ Command = list[str]
 """A program and its arguments, run at the root of the checkout."""
 
 REASONS, REASON_LINES = 3, 9
-"""How many failures of a layer are told again after the table, and in how many lines each."""
+"""How many failures of a layer are repeated after the table, and in how many lines each."""
+
+CPU_TIME = str(TESTS / "tools" / "cpu_time.py")
 
 DRILLS = "tests/integration/test_dr_drill.py"
-"""It takes minutes, and waits: a layer of its own, for the shorter lane."""
+"""It takes minutes, most of them waiting: a layer of its own, for the shorter lane."""
 
 STOP_GRACE = 20.0
 """Seconds between asking a layer to stop, telling it, and killing it."""
@@ -58,6 +62,16 @@ def _lint() -> list[Command]:
     ]
 
 
+def _program(name: str) -> list[Command]:
+    return [[PYTHON, "-m", "lab.binaries", name]]
+
+
+def _integration(marked: str) -> list[Command]:
+    # Two at a time: most of it waits for servers. A file is one worker's, as its fixtures are.
+    pytest = [PYTHON, "-m", "pytest", "--verbose", "--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
+    return [[*pytest, "tests/integration", f"--ignore={DRILLS}", "-m", marked]]
+
+
 def _molecule(*, vault: bool) -> list[Command]:
     found = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
     return [[PYTHON, "-m", "lab.molecule", "test", name] for name in found if (name == "default") is vault]
@@ -72,23 +86,12 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "unit": lambda: [[PYTHON, "-m", "pytest", "tests/unit"]],
     "lint": _lint,
     "sanity": lambda: [[PYTHON, "-m", "tools.sanity"]],
-    "vault": lambda: [[PYTHON, "-m", "lab.binaries", "vault"]],
-    "loki": lambda: [[PYTHON, "-m", "lab.binaries", "loki"]],
-    "step-ca": lambda: [[PYTHON, "-m", "lab.binaries", "step-ca"]],
-    # Two at a time: most of it waits for Vault. A file is one worker's, as its fixtures are.
-    "integration": lambda: [
-        [
-            PYTHON,
-            "-m",
-            "pytest",
-            "--verbose",
-            "--numprocesses=2",
-            "--dist=loadfile",
-            "--no-loadscope-reorder",
-            "tests/integration",
-            f"--ignore={DRILLS}",
-        ]
-    ],
+    "openbao": lambda: _program("openbao"),
+    "loki": lambda: _program("loki"),
+    "step-ca": lambda: _program("step-ca"),
+    "vault": lambda: _program("vault"),
+    "integration": lambda: _integration("not vault"),
+    "integration-vault": lambda: _integration("vault or both"),
     "drills": lambda: [[PYTHON, "-m", "pytest", "--verbose", DRILLS]],
     "molecule": lambda: _molecule(vault=False),
     "molecule-vault": lambda: _molecule(vault=True),
@@ -96,30 +99,46 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
 }
 
 NEEDS = {
-    "integration": ("vault", "loki", "step-ca"),
-    "drills": ("vault", "loki"),
+    "integration": ("openbao", "loki", "step-ca"),
+    "integration-vault": ("vault",),
+    "drills": ("openbao", "loki"),
     "molecule": ("loki",),
     "molecule-vault": ("vault",),
-    "bench": ("vault",),
 }
 
-# Both take about as long: cold builds of Vault and Loki, then servers, mostly waiting; beside them what gives way (see
-# `POLITE`), then hosts, which wait as well. Vault on hosts beside that of the integration tests would be too much
-# for two cores. Benchmarks are no tests: `make bench` has the machine to itself.
+SERVERS = {
+    "integration": "openbao",
+    "integration-vault": "vault",
+    "drills": "openbao",
+    "molecule-vault": "vault",
+}
+"""Which server a layer runs on; see `lab.binaries.server`."""
+
+# The first two take about equally long: servers, mostly waiting, and beside them what gives way (see `POLITE`), then
+# hosts, which wait as well. With empty caches, the third one builds servers meanwhile. Benchmarks are no tests: `make
+# bench` has the machine to itself.
 LANES: list[list[str]] = [
-    ["vault", "loki", "step-ca", "integration", "molecule-vault"],
-    ["unit", "lint", "sanity", "drills", "molecule"],
+    ["openbao", "integration", "integration-vault"],
+    ["unit", "lint", "sanity", "drills", "molecule", "molecule-vault"],
+    ["loki", "step-ca", "vault"],
 ]
-POLITE = {"unit", "lint", "sanity"}
+POLITE = {"unit", "lint", "sanity", "loki", "step-ca", "vault"}
 
 
 @dataclass
 class Outcome:
-    """What became of a layer: `result` is ok, failed or not run; `seconds` is its wall time."""
+    """The outcome of a layer.
+
+    Attributes:
+        result: ok, failed, stopped or not run.
+        seconds: wall time.
+        cpu: CPU time in seconds, of every process that the layer started.
+    """
 
     layer: str
     result: str
     seconds: float = 0.0
+    cpu: float = 0.0
     output: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
@@ -197,17 +216,15 @@ class Runner:
         with self._lock:
             if self._stopped.is_set():
                 return 130
-            try:
-                process = _start(command, marked=marked, polite=polite)
-            except OSError as error:
-                outcome.output.append(f"cannot start {command[0]}: {error}\n")
-                sys.stdout.write(f"[{outcome.layer}] cannot start {command[0]}: {error}\n")
-                return 127
+            process, cpu = _start(outcome.layer, command, marked=marked, polite=polite)
             self._running.add(process)
         try:
             for line in process.stdout or ():
                 self._write(outcome, line.rstrip("\n"), marked=True)
-            return process.wait()
+            code = process.wait()
+            with os.fdopen(cpu) as spent:
+                outcome.cpu += float(spent.read() or 0)
+            return code
         finally:
             # Interrupted, it runs on: `stop` has to find it.
             if process.poll() is not None:
@@ -221,7 +238,8 @@ class Runner:
             sys.stdout.flush()
 
 
-def _start(command: Command, *, marked: bool, polite: bool) -> subprocess.Popen[str]:
+def _start(layer: str, command: Command, *, marked: bool, polite: bool) -> tuple[subprocess.Popen[str], int]:
+    """Start it; return the process, and the descriptor from which its CPU seconds can be read after its end."""
     environment = {
         **os.environ,
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
@@ -230,10 +248,12 @@ def _start(command: Command, *, marked: bool, polite: bool) -> subprocess.Popen[
         "MYPYPATH": f"{ROOT / '.venv' / 'collections'}{os.pathsep}{TESTS}",
         # What the tools would write to ~/.ansible stays out of the developer's home.
         "ANSIBLE_HOME": str(ROOT / ".venv" / "ansible-home"),
+        **({"LAB_SERVER": SERVERS[layer]} if layer in SERVERS else {}),
     }
     nice = ["nice", "-n", "10"] if polite else []
-    return subprocess.Popen(
-        [*nice, *command],
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [PYTHON, "-I", CPU_TIME, str(write), *nice, *command],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -242,7 +262,10 @@ def _start(command: Command, *, marked: bool, polite: bool) -> subprocess.Popen[
         text=True,
         errors="replace",
         start_new_session=True,
+        pass_fds=[write],
     )
+    os.close(write)
+    return process, read
 
 
 def run_named(runner: Runner, layers: list[str]) -> bool:
@@ -287,12 +310,14 @@ def run_all(runner: Runner) -> bool:
             print(
                 f"\n===== {outcome.layer}: {outcome.result}, its whole output =====\n{''.join(outcome.output)}", end=""
             )
-    print(f"\n{'layer':<14} {'result':<8} {'seconds':>8}  summary")
+    print(f"\n{'layer':<17} {'result':<8} {'seconds':>8} {'CPU min':>8}  summary")
     for outcome in ordered:
-        print(f"{outcome.layer:<14} {outcome.result:<8} {outcome.seconds:>8.1f}  {outcome.summary()}".rstrip())
+        spent = f"{outcome.seconds:>8.1f} {outcome.cpu / 60:>8.1f}"
+        print(f"{outcome.layer:<17} {outcome.result:<8} {spent}  {outcome.summary()}".rstrip())
+    cpu = sum(outcome.cpu for outcome in ordered)
     skipped = sum(outcome.skipped() for outcome in ordered)
     print(
-        f"{'in all':<14} {'':<8} {time.monotonic() - started:>8.1f}  {skipped} skipped"
+        f"{'in all':<17} {'':<8} {time.monotonic() - started:>8.1f} {cpu / 60:>8.1f}  {skipped} skipped"
         + (" (reasons above)" if skipped else "")
     )
     for outcome in ordered:

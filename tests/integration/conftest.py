@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from integration.run_ansible import Ansible
 from lab import Lab
+from lab.binaries import server
 from lab.seed import Seed, seed
 from lab.vault import VaultCluster
 
@@ -27,8 +28,15 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes comes first: one worker would have it for itself at the end, while the other has nothing."""
+    """Put what takes minutes first: one worker would have it for itself at the end, while the other has nothing.
+
+    Tests marked `vault` are skipped, by name, on another server than HashiCorp Vault.
+    """
     items.sort(key=lambda item: item.path.name not in LONGEST)
+    needed = [item for item in items if item.get_closest_marker("vault")]
+    if needed and (product := server().product) != "Vault":
+        for item in needed:
+            item.add_marker(pytest.mark.skip(reason=f"needs HashiCorp Vault, not {product}: set LAB_SERVER=vault"))
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +56,7 @@ def cluster(lab: Lab) -> VaultCluster:
 @pytest.fixture(scope="session")
 def seeded(lab: Lab, cluster: VaultCluster) -> Seed:
     """What the shared cluster holds."""
-    return seed(cluster, lab.postgres)
+    return seed(cluster, lab)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def cluster(lab: Lab) -> VaultCluster:
 
 @pytest.fixture(scope="module")
 def seeded(lab: Lab, cluster: VaultCluster) -> Seed:
-    return seed(cluster, lab.postgres)
+    return seed(cluster, lab)
 
 
 def _login(cluster: VaultCluster, seeded: Seed) -> hvac.Client:

@@ -86,6 +86,7 @@ def _assert_readable(results: list[Result]) -> None:
         assert result.get("readable") is True, result
 
 
+@pytest.mark.vault
 def test_the_token_and_where_it_comes_from(
     ansible: Ansible, cluster: VaultCluster, seeded: Seed, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_the_token_and_where_it_comes_from(
     assert "vault login" in none["msg"]
 
 
+@pytest.mark.both
 def test_every_login_is_taken_and_given_back(
     ansible: Ansible,
     lab: Lab,
@@ -147,6 +149,7 @@ def test_every_login_is_taken_and_given_back(
     wait_for("no token of a login is left", lambda: _accessors(cluster) <= before)
 
 
+@pytest.mark.both
 def test_every_login_can_be_refused(
     ansible: Ansible,
     lab: Lab,
@@ -185,6 +188,7 @@ def test_every_login_can_be_refused(
     assert str(tmp_path / "no-such.pem") in no_file["msg"]
 
 
+@pytest.mark.vault
 def test_tokens_that_are_wrong_expired_or_without_a_policy(
     ansible: Ansible, cluster: VaultCluster, seeded: Seed, tmp_path: Path
 ) -> None:

@@ -221,6 +221,7 @@ def test_a_corrupt_snapshot_is_not_even_announced(silence: Silence, tmp_path: Pa
     assert len(silence.taken) == 1
 
 
+@pytest.mark.vault
 def test_a_standby_does_not_send_the_token_on(cluster: VaultCluster, tmp_path: Path) -> None:
     leader = cluster.leader()
     node = next(node for node in cluster.nodes if node is not leader)

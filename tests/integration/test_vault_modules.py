@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every module that speaks to Vault, run by Ansible against real clusters: check, run, check again, run again."""
+"""Every module that speaks to Vault, against real clusters: check, run, check again, run again."""
 
 from __future__ import annotations
 
@@ -57,9 +57,10 @@ def _changed(results: list[dict[str, Any]]) -> list[bool]:
 
 def test_a_secret_in_the_output_is_found(ansible: Ansible) -> None:
     with pytest.raises(LeakError, match="1 of 1 secrets"):
-        ansible.run([task("ansible.builtin.debug", msg="it is open-sesame")], token="open-sesame")
+        ansible.run_by_playbook([task("ansible.builtin.debug", msg="it is open-sesame")], token="open-sesame")
 
 
+@pytest.mark.vault
 def test_health_of_the_active_node_and_a_standby(ansible: Ansible, cluster: VaultCluster, standby: VaultNode) -> None:
     leader = cluster.leader()
     without_token = [
@@ -77,6 +78,7 @@ def test_health_of_the_active_node_and_a_standby(ansible: Ansible, cluster: Vaul
         assert (result["cluster_name"], result["seal"]["type"], result["autopilot"]) == ("shared", "awskms", None)
 
 
+@pytest.mark.both
 def test_health_tells_autopilot_to_a_token_that_may_know(
     ansible: Ansible, cluster: VaultCluster, seeded: Seed, standby: VaultNode
 ) -> None:
@@ -99,6 +101,7 @@ def test_health_tells_autopilot_to_a_token_that_may_know(
     assert "was refused" in results[4]["problem"]
 
 
+@pytest.mark.both
 def test_health_of_nodes_that_do_not_serve(ansible: Ansible, fresh: VaultCluster) -> None:
     nobody = f"https://127.0.0.1:{free_port()}"
     uninitialised, down = ansible.run(
@@ -117,6 +120,7 @@ def test_health_of_nodes_that_do_not_serve(ansible: Ansible, fresh: VaultCluster
     assert (seal["type"], seal["threshold"], seal["shares"], seal["progress"]) == ("shamir", 3, 5, 0)
 
 
+@pytest.mark.both
 def test_cluster_info_and_every_goal(ansible: Ansible, cluster: VaultCluster, seeded: Seed) -> None:
     goals = ("reachable", "unsealed", "serving", "redundant")
     results = ansible.run(
@@ -164,6 +168,7 @@ def test_init_is_refused_where_keys_would_show_or_be_lost(
     assert fresh.nodes[0].health() == 501
 
 
+@pytest.mark.both
 def test_init_into_a_file(ansible: Ansible, fresh: VaultCluster, tmp_path: Path) -> None:
     file = tmp_path / "init.json"
     options = {**_at(fresh), "output_file": str(file), "key_shares": 3, "key_threshold": 2}
@@ -189,9 +194,11 @@ def test_init_into_a_file(ansible: Ansible, fresh: VaultCluster, tmp_path: Path)
     assert fresh.nodes[0].request("GET", "auth/token/lookup-self", token=init["root_token"]).status_code == 200
 
 
+@pytest.mark.both
 def test_init_into_a_hidden_result_then_unseal(ansible: Ansible, fresh: VaultCluster) -> None:
     at = _at(fresh)
-    created, again = ansible.run(four_runs("vault_operator_init", no_log=True, key_threshold=2, **at))[1:4:2]
+    runs = four_runs("vault_operator_init", no_log=True, key_threshold=2, **at)
+    created, again = ansible.run_by_playbook(runs)[1:4:2]
     assert (created["changed"], again["changed"]) == (True, False)
     assert "init" not in again
     keys = created["init"]["unseal_keys_b64"]
@@ -220,6 +227,7 @@ def test_init_into_a_hidden_result_then_unseal(ansible: Ansible, fresh: VaultClu
     fresh.wait_active()
 
 
+@pytest.mark.both
 def test_a_snapshot_into_a_file_and_a_folder(
     ansible: Ansible, cluster: VaultCluster, seeded: Seed, standby: VaultNode, tmp_path: Path
 ) -> None:
@@ -254,12 +262,13 @@ def test_a_snapshot_into_a_file_and_a_folder(
     assert {path.stat().st_mode & 0o777 for path in (file, *folder.iterdir())} == {0o600}
 
 
+@pytest.mark.vault
 def test_a_root_token_is_generated_and_revoked(ansible: Ansible, cluster: VaultCluster) -> None:
     # A standby, which is what the first node of an inventory may be.
     standby = next(node for node in cluster.nodes if node is not cluster.leader())
     at, keys = _at(cluster, standby), cluster.keys[: cluster.threshold]
     ansible.secrets += cluster.keys
-    refused, few, wrong, *made = ansible.run(
+    refused, few, wrong, *made = ansible.run_by_playbook(
         [
             task("vault_generate_root", key_shares=keys),
             task("vault_generate_root", no_log=True, key_shares=keys[:1]),
@@ -288,6 +297,7 @@ def test_a_root_token_is_generated_and_revoked(ansible: Ansible, cluster: VaultC
     assert cluster.leader().request("GET", "sys/generate-root/attempt").json()["started"] is False
 
 
+@pytest.mark.vault
 def test_an_attempt_of_somebody_else_is_left_alone(ansible: Ansible, cluster: VaultCluster) -> None:
     leader, keys = cluster.leader(), cluster.keys[: cluster.threshold]
     attempt = leader.request("PUT", "sys/generate-root/attempt", json={}).json()
@@ -314,7 +324,7 @@ def test_secrets_are_proven_and_their_leases_given_back(
     token = cluster.client().auth.token.create(policies=["recovery-verify"])["auth"]["client_token"]
     ansible.secrets += seeded.value.values()
     before = _roles(lab)
-    proven, unproven, refused, shown, everywhere = ansible.run(
+    proven, unproven, refused, shown, everywhere = ansible.run_by_playbook(
         [
             task("vault_secret_info", path=paths, check=True),
             task("vault_secret_info", path=[*paths, *bad]),

@@ -49,7 +49,7 @@ def _up() -> None:
         lab.moto.create_bucket(_BUCKET, versioned=True)
         cluster = lab.cluster()
         cluster.initialize()
-        seeded = seed(cluster, lab.postgres)
+        seeded = seed(cluster, lab)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, end)
         print(_describe(lab, cluster, seeded), flush=True)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cloud that Vault and the snapshots need, S3 and KMS, served by moto."""
+"""The cloud that Vault and the snapshots need: S3 and KMS as moto simulates them, and SeaweedFS, a real S3 server."""
 
 from __future__ import annotations
 
@@ -18,42 +18,33 @@ from urllib.parse import quote
 import boto3
 import requests
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
+from .binaries import SEAWEEDFS, binary
 from .processes import LabError, Server, free_port
 
 _REGION = "eu-central-1"
 
 
-class Moto(Server):
-    """S3 and KMS over HTTP. Their state is in memory: buckets and keys end with the process."""
+class S3Server(Server):
+    """A server of S3 at `endpoint`, with one access key that may do everything."""
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
-        port = free_port()
-        self.endpoint = f"http://{address}:{port}"
-        self.region = _REGION
-        command = [sys.executable, "-m", "moto.server", "-H", address, "-p", str(port)]
-        super().__init__("moto", command, folder, ready=self._answers)
+    region = _REGION
+    access_key = "lab"
+    secret_key = "lab-secret"
+    endpoint: str
 
     @property
     def environment(self) -> dict[str, str]:
         """What an AWS client needs to talk to this cloud and to no other."""
         return {
-            "AWS_ACCESS_KEY_ID": "lab",
-            "AWS_SECRET_ACCESS_KEY": "lab-secret",
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-
-    def create_kms_key(self) -> str:
-        """Make a symmetric key and return its id."""
-        return str(self._client("kms").create_key(Description="custodes lab")["KeyMetadata"]["KeyId"])
-
-    @cached_property
-    def key_id(self) -> str:
-        """One key, made when it is first asked for, that clusters share unless they are given another."""
-        return self.create_kms_key()
 
     def create_bucket(self, name: str, *, versioned: bool = False, locked: bool = False) -> str:
         """Make an S3 bucket and return its name; one with object lock is versioned as well."""
@@ -66,6 +57,39 @@ class Moto(Server):
         if versioned:
             s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         return name
+
+    def s3(self) -> Any:
+        """A boto3 S3 client of this cloud."""
+        return self._client("s3")
+
+    def _client(self, service: str) -> Any:
+        return boto3.session.Session().client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=Config(proxies={}, retries={"max_attempts": 1}),
+        )
+
+
+class Moto(S3Server):
+    """S3 and KMS over HTTP. Their state is in memory: buckets and keys end with the process."""
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        port = free_port()
+        self.endpoint = f"http://{address}:{port}"
+        command = [sys.executable, "-m", "moto.server", "-H", address, "-p", str(port)]
+        super().__init__("moto", command, folder, ready=self._answers)
+
+    def create_kms_key(self) -> str:
+        """Make a symmetric key and return its id."""
+        return str(self._client("kms").create_key(Description="custodes lab")["KeyMetadata"]["KeyId"])
+
+    @cached_property
+    def key_id(self) -> str:
+        """One key, made when it is first asked for, that clusters share unless they are given another."""
+        return self.create_kms_key()
 
     def fill_bucket(self, name: str, keys: Iterable[str], content: bytes = b"{}") -> None:
         """Put thousands of small objects, all alike, as fast as the cloud takes them: unsigned, it does not look."""
@@ -86,20 +110,6 @@ class Moto(Server):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(put, (everything[start::4] for start in range(4))))
 
-    def s3(self) -> Any:
-        """A boto3 S3 client of this cloud."""
-        return self._client("s3")
-
-    def _client(self, service: str) -> Any:
-        return boto3.session.Session().client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name=self.region,
-            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
-            config=Config(proxies={}, retries={"max_attempts": 1}),
-        )
-
     def _answers(self) -> bool:
         with requests.Session() as session:
             session.trust_env = False
@@ -107,3 +117,32 @@ class Moto(Server):
                 return session.get(f"{self.endpoint}/moto-api/data.json", timeout=2).ok
             except requests.RequestException:
                 return False
+
+
+class SeaweedFS(S3Server):
+    """SeaweedFS, a real S3 server: it verifies checksums, keeps versions and locks, and pages its listings."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = {name: free_port() for name in ("master", "volume", "filer", "s3", "admin")}
+        self.endpoint = f"http://127.0.0.1:{ports['s3']}"
+        # Each server has a second port, for gRPC.
+        options = {f"{name}.port": port for name, port in ports.items()}
+        options |= {f"{name}.port.grpc": free_port() for name in ports}
+        switches = ("webdav=false", "admin.ui=false", "master.telemetry=false", "s3.port.iceberg=0", "metricsPort=0")
+        command = [
+            *(str(binary(SEAWEEDFS)), "mini", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+            *(f"-{name}={port}" for name, port in options.items()),
+            *(f"-{switch}" for switch in switches),
+        ]
+        super().__init__("seaweedfs", command, folder, ready=self._answers, env=self._key())
+        (folder / "data").mkdir(mode=0o700, parents=True)
+
+    def _key(self) -> dict[str, str]:
+        return {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+
+    def _answers(self) -> bool:
+        try:
+            self.s3().list_buckets()
+        except (BotoCoreError, ClientError):
+            return False
+        return True

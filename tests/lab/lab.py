@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-from .cloud import Moto
+from .cloud import Moto, SeaweedFS
 from .loki import Loki
 from .pki import Authority
 from .postgres import Postgres
@@ -56,6 +56,14 @@ class Lab:
         self._stops.append(moto.stop)
         moto.start()
         return moto
+
+    @cached_property
+    def seaweedfs(self) -> SeaweedFS:
+        """A real S3 server, started when first asked for."""
+        seaweedfs = SeaweedFS(self.folder / "seaweedfs")
+        self._stops.append(seaweedfs.stop)
+        seaweedfs.start()
+        return seaweedfs
 
     @cached_property
     def postgres(self) -> Postgres:

@@ -220,7 +220,7 @@ class Origin:
             "vault_recovery_directory": str(folder / "recovery"),
             "vault_recovery_key_shares": list(self.keys[: self.threshold]),
             "vault_recovery_canaries": [self.seed.canary, self.seed.canary_v1],
-            "vault_recovery_dynamic_canaries": ["database/creds/readonly"],
+            "vault_recovery_dynamic_canaries": list(self.seed.dynamic_canaries),
         }
         if login is not None:
             given["vault_recovery_auth"] = {
@@ -235,7 +235,7 @@ def make_origin(lab: Lab, name: str = "prod", *, awskms: bool = True, wait_voter
     """Start a cluster of three nodes, seed it and take its snapshot. It lives on until somebody destroys it."""
     cluster = lab.cluster(name, awskms=awskms)
     cluster.initialize(wait_voters=wait_voters)
-    seeded = seed(cluster, lab.postgres)
+    seeded = seed(cluster, lab)
     return Origin(
         cluster=cluster,
         seed=seeded,

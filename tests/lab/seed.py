@@ -10,6 +10,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import hvac
 import requests
@@ -17,6 +18,9 @@ import requests
 from .postgres import Postgres
 from .processes import LabError, wait_for
 from .vault import VaultCluster
+
+if TYPE_CHECKING:
+    from .lab import Lab
 
 _RECOVERY_POLICY = """
 path "secret/data/dr/*" { capabilities = ["read"] }
@@ -44,7 +48,11 @@ class AppRole:
 
 @dataclass(frozen=True)
 class Seed:
-    """What was put in, for a test to find again after a recovery."""
+    """What was put in, for a test to find again after a recovery.
+
+    Attributes:
+        dynamic_canaries: paths that issue credentials; empty where the server has no database engine.
+    """
 
     recovery: AppRole
     snapshot: AppRole
@@ -53,10 +61,11 @@ class Seed:
     password: str = "lab-operator"
     canary: str = "secret/dr/canary"
     canary_v1: str = "kv1/dr/canary"
+    dynamic_canaries: tuple[str, ...] = ()
 
 
-def seed(cluster: VaultCluster, postgres: Postgres | None = None) -> Seed:
-    """Fill an initialised cluster, with a `database/` engine when there is a PostgreSQL for it."""
+def seed(cluster: VaultCluster, lab: Lab | None = None) -> Seed:
+    """Fill an initialized cluster, with a `database/` engine in the lab's PostgreSQL if the server has that engine."""
     client = cluster.client()
     seeded_value = {"value": os.urandom(8).hex()}
     client.sys.enable_secrets_engine("kv", path="secret", options={"version": "2"})
@@ -65,17 +74,26 @@ def seed(cluster: VaultCluster, postgres: Postgres | None = None) -> Seed:
     for name in ("app/api", "app/database", "team/pager"):
         _write_v2(client, name, {"token": os.urandom(16).hex()})
     client.secrets.kv.v1.create_or_update_secret("dr/canary", secret=seeded_value, mount_point="kv1")
-    if postgres is not None:
-        _enable_database(client, postgres)
+    dynamic: tuple[str, ...] = ()
+    if lab is not None and has_database(cluster):
+        _enable_database(client, lab.postgres)
+        dynamic = ("database/creds/readonly",)
     client.sys.enable_auth_method("approle")
     seeded = Seed(
         recovery=_approle(client, "recovery", "recovery-verify", _RECOVERY_POLICY),
         snapshot=_approle(client, "snapshot", "snapshot", _SNAPSHOT_POLICY),
         value=seeded_value,
+        dynamic_canaries=dynamic,
     )
     client.sys.enable_auth_method("userpass")
     client.auth.userpass.create_or_update_user(seeded.user, seeded.password, policies="recovery-verify")
     return seeded
+
+
+def has_database(cluster: VaultCluster) -> bool:
+    """Return whether the server has the database engine, which the lab's build of Vault leaves out."""
+    answer = cluster.leader().request("LIST", "sys/plugins/catalog/database", token=cluster.root_token)
+    return answer.ok and "postgresql-database-plugin" in answer.json()["data"]["keys"]
 
 
 def fill(cluster: VaultCluster, mib: int, value_kib: int = 512, *, threads: int = 8) -> None:

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real Vault clusters on loopback: raft storage, TLS, sealed by Shamir shares or by a KMS."""
+"""Real Vault or OpenBao clusters on loopback: raft storage, TLS, sealed by Shamir shares, a KMS or a static key."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import shutil
 import threading
@@ -17,7 +19,7 @@ from typing import Any
 import hvac
 import requests
 
-from .binaries import vault_binary
+from .binaries import server
 from .cloud import Moto
 from .pki import Authority, write_private
 from .processes import LabError, Server, free_port, wait_for
@@ -66,10 +68,10 @@ class VaultNode(Server):
 
 
 class VaultCluster:
-    """Vault servers that find each other. With `kms` they unseal by themselves, without it by `unseal_all`.
+    """Servers that find each other. With `kms` they unseal themselves, without it by `unseal_all`.
 
     Clusters that are given the same Moto share its key unless `key_id` names another, as the two ends of a
-    recovery do.
+    recovery do. A server without the seal `awskms` is given the seal `static`, with a key of the same ID.
     """
 
     def __init__(
@@ -91,13 +93,13 @@ class VaultCluster:
         self.threshold = 0
         self.auto_unseal = kms is not None
         self._orders: threading.Thread | None = None
-        binary = vault_binary()
+        self.server = server()
         env = kms.environment if kms else {}
         self.nodes = [
-            VaultNode(f"{name}-{number}", folder / f"{name}-{number}", binary, self.ca_file, env)
+            VaultNode(f"{name}-{number}", folder / f"{name}-{number}", self.server.path, self.ca_file, env)
             for number in range(1, nodes + 1)
         ]
-        seal = {"awskms": self._awskms(kms, key_id or kms.key_id)} if kms else None
+        seal = self._seal(kms, key_id or kms.key_id) if kms else None
         for node in self.nodes:
             cert_file, key_file = authority.issue(node.name)
             node.folder.mkdir(mode=0o700, parents=True)
@@ -240,7 +242,8 @@ class VaultCluster:
             "cluster_name": self.name,
             "api_addr": node.address,
             "cluster_addr": f"https://127.0.0.1:{node.cluster_port}",
-            "disable_mlock": True,
+            # OpenBao has no mlock, and 2.7 warns of the field.
+            **({"disable_mlock": True} if self.server.product == "Vault" else {}),
             "log_level": "info",
             "storage": {
                 "raft": {
@@ -264,9 +267,12 @@ class VaultCluster:
             **({"seal": seal} if seal else {}),
         }
 
-    @staticmethod
-    def _awskms(kms: Moto, key_id: str) -> dict[str, str]:
-        return {"region": kms.region, "endpoint": kms.endpoint, "kms_key_id": key_id}
+    def _seal(self, kms: Moto, key_id: str) -> dict[str, Any]:
+        if self.server.has_awskms:
+            return {"awskms": {"region": kms.region, "endpoint": kms.endpoint, "kms_key_id": key_id}}
+        # Both ends of a recovery derive the same key of 32 bytes from the ID, which is random.
+        key = base64.b64encode(hashlib.sha256(key_id.encode()).digest()).decode()
+        return {"static": {"current_key_id": key_id, "current_key": key}}
 
 
 def _seal_status(node: VaultNode) -> dict[str, Any]:

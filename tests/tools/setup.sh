@@ -22,7 +22,7 @@ if command -v flock >/dev/null; then
 fi
 
 hash_of() { "$1" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
-wanted() { { cat "$lock"; printf '%s\n' "$root" "$("$1" -VV)"; } | hash_of "$1"; }
+wanted() { { cat "$lock" "$root/tests/tools/zip_bytecode.py"; printf '%s\n' "$root" "$("$1" -VV)"; } | hash_of "$1"; }
 
 if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted "$venv/bin/python" 2>/dev/null)" ]; then
     exit 0
@@ -44,9 +44,8 @@ print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null && return
 
 missing=()
 command -v git >/dev/null || missing+=(git)
-# ps tells the recovery whose lock it is; curl is the other side of a benchmark.
+# The recovery's lock asks ps which process holds it.
 command -v ps >/dev/null || missing+=(procps)
-command -v curl >/dev/null || missing+=(curl)
 python="$(find_python)" || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -80,7 +79,8 @@ install_with_uv() {
     problem="$("${pip[@]}" --no-deps --requirement "$venv/uv.lock" 2>&1)" &&
         problem="$("$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes --requirement "$lock" 2>&1)" &&
         return
-    say "uv cannot install the packages: ${problem##*$'\n'}"
+    say "uv cannot install the packages:"
+    printf '    %s\n' "$problem" >&2
     return 1
 }
 
@@ -93,7 +93,9 @@ fi
 # Ansible and Python find the checkout under its collection name: Ansible through ansible.cfg, Python through the .pth file.
 mkdir -p "$venv/collections/ansible_collections/custodes"
 ln -s ../../../.. "$venv/collections/ansible_collections/custodes/security_dr"
-printf '%s\n' "$venv/collections" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/custodes_checkout.pth"
+packages="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+cp "$root/tests/tools/zip_bytecode.py" "$packages/custodes_zip_bytecode.py"
+printf '%s\n' "$venv/collections" 'import custodes_zip_bytecode' >"$packages/custodes_checkout.pth"
 
 # Proves that ansible-core runs, before .venv counts as complete.
 version="$(ANSIBLE_HOME="$venv/ansible-home" "$venv/bin/ansible" --version)"
