@@ -242,8 +242,9 @@ class VaultCluster:
             "cluster_name": self.name,
             "api_addr": node.address,
             "cluster_addr": f"https://127.0.0.1:{node.cluster_port}",
-            # OpenBao has no mlock, and 2.7 warns of the field.
-            **({"disable_mlock": True} if self.server.product == "Vault" else {}),
+            # OpenBao has no mlock, and 2.7 warns of the field. Its standbys answer reads, and after a restore they know
+            # the mounts of before it (README.md, known limitations).
+            **({"disable_mlock": True} if self.server.product == "Vault" else {"disable_standby_reads": True}),
             "log_level": "info",
             "storage": {
                 "raft": {
