@@ -77,11 +77,6 @@ def _molecule(*, vault: bool) -> list[Command]:
     return [[PYTHON, "-m", "lab.molecule", "test", name] for name in found if (name == "default") is vault]
 
 
-def _benchmarks() -> list[Command]:
-    found = sorted(path.stem for path in (TESTS / "benchmarks").glob("[!_]*.py"))
-    return [[PYTHON, "-m", f"benchmarks.{name}"] for name in found]
-
-
 LAYERS: dict[str, Callable[[], list[Command]]] = {
     "unit": lambda: [[PYTHON, "-m", "pytest", "tests/unit"]],
     "lint": _lint,
@@ -95,7 +90,7 @@ LAYERS: dict[str, Callable[[], list[Command]]] = {
     "drills": lambda: [[PYTHON, "-m", "pytest", "--verbose", DRILLS]],
     "molecule": lambda: _molecule(vault=False),
     "molecule-vault": lambda: _molecule(vault=True),
-    "bench": _benchmarks,
+    "bench": lambda: [[PYTHON, "-m", "benchmarks"]],
 }
 
 NEEDS = {

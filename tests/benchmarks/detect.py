@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One scan of a host with 400 processes, as the service runs it, next to detect.sh, the script one would write instead.
+"""Measure one scan of a host with 400 processes, as the service runs it, beside detect.sh, the script of an operator.
 
     python -m benchmarks.detect
 
 Both ask the same two servers on loopback. Then the CPU seconds of scanning 5,000 processes and 2,000 listeners, out of
-a tree that looks like /proc. As another user than root, both see less. Ends with status 1 when a goal is missed.
+a tree that looks like /proc. As another user than root, both see less.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.agent import zipapp
-from benchmarks._measure import run, verdict
+from benchmarks._measure import BenchmarkError, Row, cpu_ratio, main, ratio, run
 from lab.pki import Authority
 from lab.processes import spawn
 from lab.receiver import Receiver
@@ -111,8 +110,8 @@ def config(folder: Path, server: str, ca_file: Path) -> Path:
     return file
 
 
-def side_by_side(folder: Path, agent: Path) -> bool:
-    """A scan and the script, in turns, and one line about them. Whether the goals are met."""
+def side_by_side(folder: Path, agent: Path) -> Iterator[Row]:
+    """Run a scan and the script, in turns."""
     authority = Authority(folder / "pki")
     with Receiver(certificate=authority.issue("server")) as server, busy_host(folder):
         server.answer("v1/sys/health", body={"initialized": True, "sealed": False, "standby": False})
@@ -128,41 +127,26 @@ def side_by_side(folder: Path, agent: Path) -> bool:
             "LOKI": server.https,
             "CACERT": str(authority.ca_file),
         }
-        ours, theirs = [], []
         # The first one writes the baseline, and Python's and the kernel's caches are cold.
-        for number in range(RUNS + 1):
-            seconds = run(arguments).seconds, run(["sh", str(SCRIPT)], environment).seconds
-            if number:
-                ours.append(seconds[0])
-                theirs.append(seconds[1])
+        pairs = [(run(arguments), run(["sh", str(SCRIPT)], environment)) for _unused in range(RUNS + 1)][1:]
         lines = run([host_python(), *ISOLATED, "-c", _PEAK, *arguments]).output.splitlines()
         peaks = [int(line.split()[1]) / 1024 for line in lines if line.startswith("PEAK ")]
-    own, other = statistics.median(ours), statistics.median(theirs)
-    fast, small = own / other <= RATIO_GOAL, max(peaks) <= RSS_GOAL
-    print(
-        f"detect, {PROCESSES} processes: {own * 1000:.0f} ms ({min(ours) * 1000:.0f} to {max(ours) * 1000:.0f}) vs "
-        f"shell script {other * 1000:.0f} ms ({min(theirs) * 1000:.0f} to {max(theirs) * 1000:.0f}), median of {RUNS}  "
-        f"ratio {own / other:.2f} (goal <= {RATIO_GOAL:.2f}: {verdict(fast)})  "
-        f"peak RSS {max(peaks):.0f} MiB, the largest of {len(peaks)} processes (goal <= {RSS_GOAL}: {verdict(small)})",
-        flush=True,
-    )
-    return fast and small
+    row = ratio(f"scan of a host with {PROCESSES} processes vs a shell script", pairs, RATIO_GOAL)
+    yield row
+    yield cpu_ratio(row)
+    yield Row(f"scan, peak memory of the largest of its {len(peaks)} processes", max(peaks), "MiB", RSS_GOAL)
 
 
-def many(folder: Path, agent: Path) -> bool:
-    """The scanners on a tree, and one line about them. Whether the goal is met."""
+def many(folder: Path, agent: Path) -> Iterator[Row]:
+    """Run the scanners on a tree that looks like /proc."""
     proc = folder / "proc"
     make_proc(proc)
-    command = [host_python(), *ISOLATED, "-c", _MANY, str(agent), str(proc)]
-    told = [subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split() for _one in range(3)]
+    told = [run([host_python(), *ISOLATED, "-c", _MANY, str(agent), str(proc)]).output.split() for _one in range(3)]
     seconds = statistics.median(float(row[0]) for row in told)
-    met = seconds <= CPU_GOAL
-    print(
-        f"detect, {MANY_PROCESSES} processes and {MANY_LISTENERS} listeners: {seconds:.2f} CPU seconds "
-        f"(goal <= {CPU_GOAL}: {verdict(met)}); findings {told[0][1]} and {told[0][2]}, "
-        f"blind spots {told[0][3]} and {told[0][4]}"
-    )
-    return met
+    findings, blind = tuple(map(int, told[0][1:3])), tuple(map(int, told[0][3:5]))
+    if findings != (0, MANY_LISTENERS) or any(blind):
+        raise BenchmarkError(f"processes and listeners have {findings} findings and {blind} blind spots")
+    yield Row(f"scan of {MANY_PROCESSES} processes and {MANY_LISTENERS} listeners", seconds, "s of CPU", CPU_GOAL)
 
 
 def make_proc(proc: Path) -> None:
@@ -208,15 +192,15 @@ def make_proc(proc: Path) -> None:
             (folder / "fd" / "6").symlink_to(f"socket:[{500000 + number}]")
 
 
-def main() -> int:
+def measure() -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="custodes-detect-") as name:
         folder = Path(name)
         agent = folder / "custodes"
         agent.write_bytes(zipapp.build(host_python()))
         agent.chmod(0o755)
-        met = [side_by_side(folder, agent), many(folder, agent)]
-    return 0 if all(met) else 1
+        yield from side_by_side(folder, agent)
+        yield from many(folder, agent)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(measure))

@@ -1,5 +1,13 @@
 #!/usr/bin/env bash
-# What an operator with the vault CLI would write: the other side of benchmarks/recover.py.
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# What an operator with the vault CLI would write: the other side of benchmarks/recover.py. `vault` may be OpenBao's bao.
+#
+# NODES, CANARIES  lists, separated by spaces     SNAPSHOT  the file to restore     WORK  a private folder
+# ROLE_ID, SECRET_ID_FILE  of the login that reads the canaries after the restore
+# RESTART  a command that stops Vault on all nodes, then starts it on all nodes
 set -euo pipefail
 
 read -ra addresses <<<"$NODES"
@@ -7,29 +15,60 @@ read -ra paths <<<"$CANARIES"
 export VAULT_ADDR=${addresses[0]}
 umask 077
 
-vault operator raft snapshot inspect "$SNAPSHOT" >/dev/null
+# wait_until SECONDS WHAT COMMAND: try the command every second; give up with its last output.
+wait_until() {
+  local limit=$1 what=$2 last deadline=$((SECONDS + $1))
+  shift 2
+  until last=$("$@" 2>&1); do
+    if ((SECONDS >= deadline)); then
+      printf 'Waited %s s in vain until %s. The last answer was:\n%s\n' "$limit" "$what" "$last"
+      return 1
+    fi
+    sleep 1
+  done
+}
+
+joined() {
+  local peers
+  peers=$(vault operator raft list-peers) || return 1
+  echo "$peers"
+  [ "$(grep -cE 'leader|follower' <<<"$peers")" -eq ${#addresses[@]} ]
+}
+
+# A token that is issued while the node reloads may be invalid a moment later: log in again at each try.
+read_canaries() {
+  local VAULT_TOKEN
+  VAULT_TOKEN=$(vault write -field=token auth/approle/login role_id="$ROLE_ID" secret_id=@"$SECRET_ID_FILE") || return 1
+  export VAULT_TOKEN
+  for path in "${paths[@]}"; do
+    vault kv get "$path" || return 1
+  done
+}
+
+# read_everywhere SECONDS: for each node
+read_everywhere() {
+  for VAULT_ADDR in "${addresses[@]}"; do
+    wait_until "$1" "$VAULT_ADDR answers the canaries" read_canaries || return 1
+  done
+}
+
+# Not `snapshot inspect`: OpenBao has none.
+mkdir "$WORK/snapshot"
+tar -xzf "$SNAPSHOT" -C "$WORK/snapshot"
+(cd "$WORK/snapshot" && sha256sum --quiet --check SHA256SUMS)
 
 vault operator init -format=json -recovery-shares=1 -recovery-threshold=1 >"$WORK/init.json"
 VAULT_TOKEN=$(sed -n 's/.*"root_token": "\(.*\)".*/\1/p' "$WORK/init.json")
 export VAULT_TOKEN
 
-until [ "$(vault operator raft list-peers 2>/dev/null | grep -cE 'leader|follower')" -eq ${#addresses[@]} ]; do
-  sleep 1
-done
+wait_until 120 "every node is a Raft peer" joined
 
 vault operator raft snapshot restore -force "$SNAPSHOT" >/dev/null
 unset VAULT_TOKEN
 
-# A token that was given out while the node reloads may be worthless a moment later: log in anew at each try.
-read_canaries() {
-  local VAULT_TOKEN
-  VAULT_TOKEN=$(vault write -field=token auth/approle/login role_id="$ROLE_ID" secret_id=@"$SECRET_ID_FILE") || return 1
-  for path in "${paths[@]}"; do
-    VAULT_TOKEN=$VAULT_TOKEN vault kv get "$path" >/dev/null || return 1
-  done
-}
-
-for node in "${addresses[@]}"; do
-  export VAULT_ADDR=$node
-  until read_canaries 2>/dev/null; do sleep 1; done
-done
+# By a race in Vault a node can miss the restore's change of keys. It answers "decryption failed" until a restart.
+if ! read_everywhere 20; then
+  echo "Restarting Vault on every node."
+  bash -c "$RESTART"
+  read_everywhere 120
+fi

@@ -1,13 +1,12 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the controller spends on each host of a fleet, next to a plain playbook that puts the same files there.
+"""Measure what the controller spends on each host of a fleet, beside a plain playbook that puts the same files there.
 
     python -m benchmarks.rollout [--hosts 10 20 40] [--only ours|plain]
 
 Hosts are containers of this machine, so the seconds on the clock are theirs as well; the CPU seconds are those of the
 controller alone: ansible-playbook, its forks, and the ssh clients, which stay behind for the next task.
-Ends with status 1 when a goal is missed.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.agent import zipapp
-from benchmarks._measure import verdict
+from benchmarks._measure import BenchmarkError, Cost, Row, failure, main
 from lab.hosts import Host, Hosts
 from lab.processes import LabError
 
@@ -40,6 +39,8 @@ RATIO_GOAL = 0.5
 GROWTH_GOAL = 1.2
 """What a host may cost in the largest fleet, over what one costs in the smallest."""
 SPARE_MIB = 1024
+TIMEOUT = 1800.0
+"""Seconds for one run of a playbook."""
 INOTIFY_EACH = 8
 """Instances that the init of one host, and its services, have open; 7 were counted."""
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -123,7 +124,7 @@ class Controller:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def run(self, side: Side, fleet: Sequence[Host]) -> Rollout:
-        """One run. Raises SystemExit, with its output, when it fails."""
+        """One run. Raises BenchmarkError, with the end of its output, when it fails."""
         inventory = self._folder / "inventory.json"
         hosts = {host.name: self._hosts.connection(host) for host in fleet}
         inventory.write_text(json.dumps({"fleet": {"hosts": hosts, "vars": side.variables}}))
@@ -150,12 +151,14 @@ class Controller:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            timeout=TIMEOUT,
         )
         seconds = time.perf_counter() - began
         _end_orphans()
         after = os.times()
         if finished.returncode != 0:
-            raise SystemExit(f"{side.name} ended with status {finished.returncode}:\n{finished.stdout[-8000:]}")
+            how = f"ended with exit status {finished.returncode}"
+            raise BenchmarkError(failure(side.name, how, seconds, finished.stdout))
         recap = re.findall(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)", finished.stdout, re.MULTILINE)
         rows = [(int(ok), int(changed)) for name, ok, changed in recap if name in hosts]
         return Rollout(
@@ -243,7 +246,9 @@ def room_for(hosts: int) -> Iterator[None]:
         _INOTIFY.write_text(str(before))
 
 
-def measure(hosts: Hosts, folder: Path, sides: Sequence[Side], fleets: Sequence[int]) -> dict[tuple[str, int], Rollout]:
+def rollouts(
+    hosts: Hosts, folder: Path, sides: Sequence[Side], fleets: Sequence[int]
+) -> dict[tuple[str, int], Rollout]:
     """Each side over each fleet, twice: a first run on clean hosts, and a second one. Prints a line for each.
 
     Returns the first runs. Raises LabError when there is too little memory for it.
@@ -267,34 +272,27 @@ def measure(hosts: Hosts, folder: Path, sides: Sequence[Side], fleets: Sequence[
                 if number == "first":
                     first[side.name, size] = run
                 elif run.changed:
-                    raise SystemExit(f"{side.name} changes something each time")
+                    raise BenchmarkError(f"{side.name}: a second run changes {run.changed} things, instead of none")
     return first
 
 
-def judge(first: dict[tuple[str, int], Rollout], sides: Sequence[Side], fleets: Sequence[int]) -> bool:
-    """Print how the cost grows, and the ratio of the sides. Whether the goals are met."""
-    met = True
-    for side in sides:
-        costs = [first[side.name, size].cpu / size for size in fleets]
-        growth = costs[-1] / costs[0]
-        linear = growth <= GROWTH_GOAL
-        shown = ", ".join(f"{cost:.2f}" for cost in costs)
-        print(
-            f"{side.name}: {shown} CPU seconds a host at {', '.join(map(str, fleets))} hosts; "
-            f"x{growth:.2f} (goal <= {GROWTH_GOAL}: {verdict(linear)})"
-        )
-        met = met and (linear or side is not sides[0])
+def rows(first: dict[tuple[str, int], Rollout], sides: Sequence[Side], fleets: Sequence[int]) -> Iterator[Row]:
+    """How the cost grows, and the ratio of the sides."""
+    size = fleets[-1]
+    costs = {side.name: Cost(first[side.name, size].seconds, first[side.name, size].cpu) for side in sides}
     if len(sides) == 2:
-        size = fleets[-1]
-        ratio = first[sides[0].name, size].cpu / first[sides[1].name, size].cpu
-        cheap = ratio <= RATIO_GOAL
-        print(f"rollout, {size} hosts: ratio {ratio:.2f} (goal <= {RATIO_GOAL:.2f}: {verdict(cheap)})")
-        met = met and cheap
-    return met
+        own, other = (first[side.name, size].cpu for side in sides)
+        what = f"roll-out to {size} hosts, CPU of the controller vs a plain playbook"
+        yield Row(what, own / other, "x", RATIO_GOAL, ours=costs[sides[0].name], theirs=costs[sides[1].name])
+    for side in sides:
+        each = [first[side.name, size].cpu / size for size in fleets]
+        what = f"{side.name}, CPU for each of {size} hosts vs each of {fleets[0]}"
+        # The growth of the other side is no goal of ours.
+        yield Row(what, each[-1] / each[0], "x", GROWTH_GOAL if side is sides[0] else None)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+def measure() -> Iterator[Row]:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--hosts", nargs="+", type=int, default=FLEETS, help="sizes of the fleets, ascending")
     parser.add_argument("--only", choices=("ours", "plain"), help="one side only")
     options = parser.parse_args()
@@ -310,14 +308,11 @@ def main() -> int:
         with room_for(fleets[-1]), Hosts(folder / "hosts", names) as hosts:
             used = left - available_mib()
             print(f"{fleets[-1]} hosts take {used} MiB, {used / fleets[-1]:.0f} MiB each", flush=True)
-            first = measure(hosts, folder, sides, fleets)
-        return 0 if judge(first, sides, fleets) else 1
-    except LabError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+            first = rollouts(hosts, folder, sides, fleets)
+        yield from rows(first, sides, fleets)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(measure))

@@ -1,23 +1,22 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast vault_raft_snapshot takes a verified snapshot, next to a bare curl to nowhere, and in how much memory.
+"""Measure how fast vault_raft_snapshot takes a verified snapshot, beside a bare curl to nowhere, and its memory.
 
     python -m benchmarks.snapshot [MEBIBYTES]
 
-curl only receives; the module finds the leader, verifies, writes and syncs, and the start of Python counts too. Ends
-with status 1 when a goal is missed.
+curl only receives. The module finds the leader, verifies, writes and syncs, and the start of Python counts too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks._measure import Run, run, verdict
+from benchmarks._measure import BenchmarkError, Row, Run, cpu_ratio, main, note, ratio, run, vault_version
 from lab import Lab
 from lab.seed import fill, seed
 from lab.vault import VaultCluster
@@ -42,7 +41,7 @@ def ours(cluster: VaultCluster, folder: Path) -> Run:
     arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": options}))
     done = run([sys.executable, "-m", MODULE, str(arguments)])
     if not json.loads(done.output)["verified"]:
-        raise SystemExit("the snapshot was not verified")
+        raise BenchmarkError(f"the snapshot was not verified: {done.output}")
     return done
 
 
@@ -55,37 +54,29 @@ def theirs(cluster: VaultCluster, folder: Path) -> Run:
     return run(["curl", "-sSf", "--cacert", str(cluster.ca_file), "-H", f"@{header}", "-o", "/dev/null", url])
 
 
-def compare(cluster: VaultCluster, folder: Path, mebibytes: int) -> tuple[float, float]:
-    """Both in turns; prints a line and returns the ratio of the medians and the module's peak in MiB."""
-    pairs = [(ours(cluster, folder), theirs(cluster, folder)) for _unused in range(RUNS)]
-    own, other = (statistics.median(pair[side].seconds for pair in pairs) for side in (0, 1))
-    peak = max(pair[0].peak_mib for pair in pairs)
-    print(
-        f"vault_raft_snapshot {mebibytes} MiB, verified: {own:.2f} s vs curl to /dev/null {other:.2f} s  "
-        f"ratio {own / other:.2f}  peak RSS {peak:.0f} MiB",
-        flush=True,
-    )
-    return own / other, peak
+def compare(cluster: VaultCluster, folder: Path) -> list[tuple[Run, Run]]:
+    """Run both in turns."""
+    return [(ours(cluster, folder), theirs(cluster, folder)) for _unused in range(RUNS)]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("mebibytes", nargs="?", type=int, default=512)
-    mebibytes = parser.parse_args().mebibytes
+def measure(mebibytes: int) -> Iterator[Row]:
     with Lab() as lab:
+        note(vault_version())
         cluster = lab.cluster(nodes=1)
         cluster.initialize()
         seed(cluster)
         fill(cluster, SMALL)
-        peak_small = compare(cluster, lab.folder, SMALL)[1]
+        small = compare(cluster, lab.folder)
         fill(cluster, mebibytes)
-        ratio, peak = compare(cluster, lab.folder, mebibytes)
-    fast, small = ratio <= RATIO_GOAL, max(peak, peak_small) <= RSS_GOAL
-    print(
-        f"  ratio at {mebibytes} MiB <= {RATIO_GOAL}: {verdict(fast)}; peak RSS <= {RSS_GOAL:.0f} MiB: {verdict(small)}"
-    )
-    return 0 if fast and small else 1
+        large = compare(cluster, lab.folder)
+    row = ratio(f"vault_raft_snapshot of {mebibytes} MiB, verified, vs curl to /dev/null", large, RATIO_GOAL)
+    yield row
+    yield cpu_ratio(row)
+    peak = max(run.peak_mib for run, _curl in [*small, *large])
+    yield Row(f"vault_raft_snapshot, peak memory at {SMALL} and {mebibytes} MiB", peak, "MiB", RSS_GOAL)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("mebibytes", nargs="?", type=int, default=512)
+    sys.exit(main(lambda: measure(parser.parse_args().mebibytes)))

@@ -231,11 +231,16 @@ class Origin:
         return Playbook({**given, **variables}, folder / "recovery", self.inventory)
 
 
-def make_origin(lab: Lab, name: str = "prod", *, awskms: bool = True, wait_voters: bool = False) -> Origin:
-    """Start a cluster of three nodes, seed it and take its snapshot. It lives on until somebody destroys it."""
+def make_origin(
+    lab: Lab, name: str = "prod", *, awskms: bool = True, wait_voters: bool = False, database: bool = True
+) -> Origin:
+    """Start a cluster of three nodes, seed it and take its snapshot. It lives on until somebody destroys it.
+
+    Without `database` it needs no PostgreSQL, and no database engine in the server.
+    """
     cluster = lab.cluster(name, awskms=awskms)
     cluster.initialize(wait_voters=wait_voters)
-    seeded = seed(cluster, lab)
+    seeded = seed(cluster, lab if database else None)
     return Origin(
         cluster=cluster,
         seed=seeded,

@@ -16,7 +16,12 @@ import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores import open_store, s3_upload
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores.s3 import S3Store
-from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores.s3_client import Bucket, make_client
+from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores.s3_client import (
+    Bucket,
+    make_client,
+    timestamp,
+)
+from botocore import utils
 from botocore.awsrequest import AWSResponse
 from botocore.stub import ANY, Stubber
 from urllib3 import HTTPResponse
@@ -221,6 +226,43 @@ def test_a_body_is_hashed_once_under_tls_and_the_signature_covers_that(endpoint:
     signed = re.search(r"SignedHeaders=([^,]*)", request.headers["Authorization"].decode())
     assert signed
     assert "x-amz-checksum-sha256" in signed[1].split(";")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-11-24T05:30:00.000Z",
+        "2026-11-24T05:30:00Z",
+        "2026-11-24T05:30:00.25Z",
+        "2026-11-24T05:30:00+02:00",
+        "Tue, 24 Nov 2026 05:30:00 GMT",
+        1795498200,
+        "1795498200",
+    ],
+)
+def test_a_time_is_the_one_that_botocore_reads(value: Any) -> None:
+    assert timestamp(value) == utils.parse_timestamp(value)
+
+
+def test_a_time_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="Invalid timestamp"):
+        timestamp("yesterdayZ")
+
+
+def test_the_times_of_a_listing_are_read_without_dateutil(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = make_client(OPTIONS, timeout=1, retries=0)
+    contents = (
+        f"<Contents><Key>eu/manual.snap</Key><LastModified>{NOW:%Y-%m-%dT%H:%M:%S}.000Z</LastModified><Size>5</Size>"
+    )
+    xml = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{contents}</Contents></ListBucketResult>'
+
+    def answer(request: Any, **_unused: Any) -> AWSResponse:
+        return AWSResponse(request.url, 200, {}, HTTPResponse(BytesIO(xml.encode()), preload_content=False))
+
+    client.meta.events.register("before-send.s3.ListObjectsV2", answer)
+    monkeypatch.setattr(utils.dateutil.parser, "parse", None)
+    (found,) = store(client).listing()
+    assert (found.name, found.taken_at) == ("manual.snap", NOW)
 
 
 def test_the_manifest_is_deleted_first(client: Any, stub: Stubber) -> None:
