@@ -26,7 +26,7 @@ from cryptography import x509
 from lab import Lab
 from lab.endpoint import TlsServer, connect
 from lab.pki import Authority, write_private
-from lab.playbook import Finished, Playbook
+from lab.playbook import FORKED_MODULES, Finished, Playbook
 
 HERE = Path(__file__).with_name("ca")
 ROLE = "custodes.security_dr.ca_rotation"
@@ -115,7 +115,8 @@ class World:
             "lab_issue_token": self.vault.token,
             "lab_issue_ca": str(self.cluster.ca_file),
         }
-        return Playbook({**given, **variables}, self.folder / "rotation", self._inventory(), name, facts(self.folder))
+        env = environment(self.folder)
+        return Playbook({**given, **variables}, self.folder / "rotation", self._inventory(), name, env)
 
     def steps(self, *tasks_from: str, **variables: Any) -> Playbook:
         """Files of the role's tasks, one after the other, where every host is proven to trust root-2."""
@@ -177,9 +178,10 @@ def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]
         server.stop()
 
 
-def facts(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """Environment in which facts of a host are gathered once, and not at each run."""
     return {
+        **FORKED_MODULES,
         "ANSIBLE_GATHERING": "smart",
         "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
         "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(folder / "facts"),
@@ -355,7 +357,7 @@ class Site:
             "ca_rotation_directory": str(folder / "rotation"),
             "ca_rotation_wait": "4",
         }
-        self.rotate = Playbook(variables, folder / "rotation", inventory, ROTATE, facts(folder))
+        self.rotate = Playbook(variables, folder / "rotation", inventory, ROTATE, environment(folder))
 
     def bundle(self, host: str) -> Path:
         return self.folder / f"{host}.pem"
