@@ -10,6 +10,7 @@ Sources: update-ca-certificates(8) of Debian and of SUSE, update-ca-trust(8) of 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Optional
@@ -20,6 +21,9 @@ from .errors import TlsError
 from .keystore import Keystore, Run
 from .roots import Root, certificates
 from .store_files import LONGEST, BundleFile, owned
+
+_NUMBERED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+"""Name of a link that OpenSSL looks for: the hash of a subject, and a number."""
 
 HEADER = b"# Written by custodes.security_dr.trust_store, which replaces it whole.\n"
 
@@ -251,12 +255,16 @@ class TrustStore:
     def _forget_links(self, names: Iterable[str]) -> None:
         # Debian's update leaves them when nothing was added as well. OpenSSL numbers the links of roots of one subject,
         # and all but its latest patch releases stop at the first that leads nowhere (crypto/x509/by_dir.c): they would
-        # not find a rebuilt CA's new root behind the old one's.
+        # not find a rebuilt CA's new root behind the old one's. `openssl rehash` keeps such a link while its number is
+        # below the count of the roots that are left, so it is removed here (apps/rehash.c; tried with 3.0.19).
         stale = [self._link(name) for name in names if os.path.islink(self._link(name))]
         if stale and self._anchors:
-            for link in stale:
+            folder = self._anchors.links
+            numbered = [os.path.join(folder, name) for name in os.listdir(folder) if _NUMBERED.fullmatch(name)]
+            targets = {os.path.basename(link) for link in stale}
+            for link in [*(one for one in numbered if os.path.islink(one) and os.readlink(one) in targets), *stale]:
                 put(link, None)
-            self._call(("openssl", "rehash", self._anchors.links))
+            self._call(("openssl", "rehash", folder))
 
     def _link(self, name: str) -> str:
         return os.path.join(self._anchors.links, f"{name}.pem") if self._anchors and self._anchors.links else ""

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +105,9 @@ class TestRole:
 def test_there_are_roles_and_modules() -> None:
     assert len(ROLES) >= 1
     assert len(MODULES) >= 10
+
+
+def test_a_module_that_does_not_speak_to_vault_does_not_import_its_client() -> None:
+    code = f"import sys, {PACKAGE}.trust_store; print({{'hvac', 'requests'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr

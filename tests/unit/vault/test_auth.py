@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils.module import AUTH_METHODS
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault import auth
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
     VaultAuthError,
@@ -114,6 +115,10 @@ def test_all_that_are_missing_are_named() -> None:
 
 def test_every_method_is_tested() -> None:
     assert set(LOGINS) == set(auth.METHODS)
+
+
+def test_every_method_is_a_choice() -> None:
+    assert ("token", *auth.METHODS) == AUTH_METHODS
 
 
 class TestLogin:
