@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.custodes.security_dr.plugins.module_utils import module as glue
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault import client as vault_client
 from unit.vault.fake import URL, FakeVault
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
@@ -46,7 +47,7 @@ def run(name: str, capsys: pytest.CaptureFixture[str], **options: Any) -> dict[s
 @pytest.fixture
 def client(vault: FakeVault, monkeypatch: pytest.MonkeyPatch) -> FakeVault:
     """Every client that a module makes speaks to the scripted Vault."""
-    monkeypatch.setattr(glue, "VaultClient", lambda connection, token=None: vault.client(connection.url, token))
+    monkeypatch.setattr(vault_client, "VaultClient", lambda connection, token=None: vault.client(connection.url, token))
     for name in ("vault_operator_init", "vault_generate_root", "vault_unseal"):
         module = importlib.import_module(f"ansible_collections.custodes.security_dr.plugins.modules.{name}")
         monkeypatch.setattr(module, "VaultClient", lambda connection, token=None: vault.client(connection.url, token))
