@@ -53,16 +53,17 @@ def execute(name: str, results: Path) -> Result:
         [sys.executable, "-m", f"benchmarks.{name}"],
         env={**os.environ, RESULTS: str(results)},
         stdin=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         code = process.wait()
     except KeyboardInterrupt:
         # Its servers end with it.
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         try:
             process.wait(GRACE)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         raise
     result = read(name, results)
     if code not in (0, 1) or (code == 1 and not result.problems) or not (result.rows or result.failure):
@@ -115,6 +116,7 @@ def main(arguments: Sequence[str]) -> int:
             try:
                 results.append(execute(name, Path(folder, f"{name}.json")))
             except KeyboardInterrupt:
+                print(f"interrupted in {name}", file=sys.stderr, flush=True)
                 interrupted = True
                 break
     notes = [text for result in results for text in result.notes]

@@ -225,6 +225,9 @@ def main(measure: Callable[[], Iterable[Row]]) -> int:
             print(row.line(), flush=True)
             _record({"row": asdict(row)})
             met = met and row.met
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        return 130
     except Exception as error:  # noqa: BLE001 - whatever it is, the table has to name it
         if not isinstance(error, (BenchmarkError, LabError)):
             traceback.print_exc()
