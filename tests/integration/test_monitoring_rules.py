@@ -10,8 +10,8 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import requests
 import yaml
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alertmanager import GROUP_WAIT
 from lab.debian import debian_program
-from lab.playbook import Finished, Playbook
+from lab.pki import write_private
+from lab.playbook import FORKED_MODULES, Finished, Playbook
 from lab.prometheus import Prometheus
 
 PROMTOOL = debian_program("prometheus", "promtool")
@@ -52,9 +53,11 @@ class Site:
         return {file.name: file.read_text() for file in folder.iterdir()} if folder.exists() else {}
 
 
-def make_site(folder: Path, *, lifecycle: bool) -> Site:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("monitoring")
     rules = folder / "rules"
-    prometheus = Prometheus(folder / "prometheus", lifecycle=lifecycle)
+    prometheus = Prometheus(folder / "prometheus")
     prometheus.configure({}, [rules / "*.yml"], scrape_interval="1m")
     prometheus.start()
     inventory = folder / "inventory.json"
@@ -69,14 +72,9 @@ def make_site(folder: Path, *, lifecycle: bool) -> Site:
         "monitoring_rules_username": "role",
         "monitoring_rules_password": SECRET,
     }
-    return Site(prometheus, rules, Playbook(variables, folder / "run", inventory, "playbooks/deploy-monitoring.yml"))
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = make_site(tmp_path_factory.mktemp("monitoring"), lifecycle=True)
-    yield site
-    site.prometheus.kill()
+    playbook = Playbook(variables, folder / "run", inventory, "playbooks/deploy-monitoring.yml", FORKED_MODULES)
+    yield Site(prometheus, rules, playbook)
+    prometheus.kill()
 
 
 @pytest.fixture(scope="module")
@@ -107,132 +105,43 @@ def test_prometheus_evaluates_what_was_put_in_place_and_was_not_restarted(instal
     assert watchdog["labels"] == {"severity": "none", "component": "prometheus", "prometheus": "primary"}
 
 
-def test_a_second_run_changes_nothing_and_does_not_reload(installed: Site) -> None:
-    before = installed.prometheus.loaded_at()
-    assert changes(installed.converge("--check")) == 0
-    assert changes(installed.converge()) == 0
-    assert installed.prometheus.loaded_at() == before
-
-
-def test_a_run_that_was_killed_before_the_reload_is_completed(installed: Site) -> None:
-    file = installed.rules / "monitoring-health.yml"
-    text = file.read_text()
-    file.write_text(text.replace("alert: VaultDown", "alert: VaultOther"))
-    with requests.Session() as session:
-        session.trust_env = False
-        session.post(f"{installed.prometheus.url}/-/reload", timeout=5)
-    assert "VaultOther" in alerts(installed.prometheus)["monitoring-health.yml"]
-    # The file is right again, and Prometheus has not heard of it.
-    file.write_text(text)
-    assert changes(installed.converge("--check")) == 1
-    assert changes(installed.converge()) == 1
-    assert "VaultDown" in alerts(installed.prometheus)["monitoring-health.yml"]
-
-
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"monitoring_rules_labels": {"no-good": "x"}}, "'no-good' is no legal label"),
-        ({"monitoring_rules_components": ["valut"]}, "value of monitoring_rules_components must be one or more of"),
-        ({"monitoring_rules_promtool": "/nowhere/promtool"}, "/nowhere/promtool cannot be run"),
-        ({"monitoring_rules_url": "http://127.0.0.1:9"}, "Prometheus does not answer on http://127.0.0.1:9"),
-        ({"monitoring_rules_ca_cert": "/nowhere/ca.pem"}, "certificate /nowhere/ca.pem cannot be used"),
-        (
-            {"monitoring_rules_scrape_options": {"vault": {"basic_auth": {"password": SECRET}}}},
-            "has a secret in it",
-        ),
-        ({"monitoring_rules_targets": {"vault-health": ["https://a"]}}, "Give the blackbox_exporter's address"),
-        # Ansible's braces make Prometheus' own: a template that promtool refuses.
-        ({"monitoring_rules_labels": {"team": "{{ '{{' }} $nothing }}"}}, "undefined variable"),
-    ],
-    ids=lambda value: next(iter(value)).removeprefix("monitoring_rules_") if isinstance(value, dict) else "",
-)
-def test_what_is_refused_leaves_files_and_prometheus_as_they_are(
-    installed: Site, changed: dict[str, Any], told: str
-) -> None:
-    before, loaded = installed.files(), installed.prometheus.loaded_at()
-    done = installed.converge(**changed)
-    assert done.rc != 0
-    assert told in done.words
-    assert installed.files() == before
-    assert installed.prometheus.loaded_at() == loaded
-
-
-def test_what_promtool_takes_and_prometheus_refuses_is_taken_back(installed: Site, tmp_path: Path) -> None:
-    before = installed.files()
-    theirs = installed.rules / "theirs.yml"
-    # Somebody's file, not read so far: promtool is asked about the role's own.
-    theirs.write_text("groups: {}")
-    try:
-        done = installed.converge(monitoring_rules_labels={"team": "a"})
-        assert done.rc != 0
-        assert "500, failed to reload config" in done.words
-        assert "The files are as they were before" in done.words
-        assert installed.files() == {**before, "theirs.yml": "groups: {}"}
-        # And what is removed.
-        scrape = tmp_path / "scrape.yml"
-        scrape.write_text("scrape_configs: []\n")
-        done = installed.converge(monitoring_rules_state="absent", monitoring_rules_scrape_file=str(scrape))
-        assert done.rc != 0
-        assert "500, failed to reload config" in done.words
-        assert "The files are as they were before" in done.words
-        assert installed.files() == {**before, "theirs.yml": "groups: {}"}
-        assert scrape.read_text() == "scrape_configs: []\n"
-    finally:
-        theirs.unlink()
-    assert "VaultDown" in alerts(installed.prometheus)["monitoring-health.yml"]
-    # It is told that its last attempt was refused until it reads them again.
-    assert changes(installed.converge()) == 1
-    assert changes(installed.converge()) == 0
-
-
-def test_a_prometheus_that_takes_no_orders_is_told_before_a_file_is_written(tmp_path: Path) -> None:
-    site = make_site(tmp_path, lifecycle=False)
-    try:
-        done = site.converge()
-        assert done.rc != 0
-        assert "start it with --web.enable-lifecycle, or reload it by its service" in done.words
-        assert not site.files()
-    finally:
-        site.prometheus.kill()
-
-
-def test_rules_that_prometheus_does_not_read_are_told(installed: Site, tmp_path: Path) -> None:
-    done = installed.converge(monitoring_rules_directory=str(tmp_path / "elsewhere"))
-    assert done.rc != 0
-    assert f"Add this to its rule_files: {tmp_path / 'elsewhere'}/*.yml" in done.words
-    assert not list((tmp_path / "elsewhere").iterdir())
-
-
-def test_the_primary_is_watched_by_a_secondary_with_less(installed: Site, tmp_path: Path) -> None:
-    scrape = tmp_path / "scrape.yml"
+@pytest.fixture(scope="module")
+def secondary(installed: Site) -> Site:
+    """The same one with less: one file of rules, and one of scrape jobs. What follows is alike for four of them."""
     targets = {
         "prometheus": ["a:9090", "b:9090"],
         "vault-health": ["https://v:8200/v1/sys/health"],
         "vault": ["v:8200"],
     }
-    done = installed.converge(
-        monitoring_rules_components=["alertmanager"],
-        monitoring_rules_jobs={"prometheus": "prom.main", "node": "node.all"},
-        monitoring_rules_scrape_file=str(scrape),
-        monitoring_rules_targets=targets,
-        monitoring_rules_scrape_options={
-            "vault": {
-                "tls_config": {"ca_file": "/etc/prometheus/ca.pem"},
-                "static_configs": [{"targets": ["v:8200"], "labels": {"cluster": "prod"}}],
-            }
-        },
-        monitoring_rules_blackbox="127.0.0.1:9115",
-    )
+    vault = {
+        "tls_config": {"ca_file": "/etc/prometheus/ca.pem"},
+        "static_configs": [{"targets": ["v:8200"], "labels": {"cluster": "prod"}}],
+    }
+    less = {
+        "monitoring_rules_components": ["alertmanager"],
+        "monitoring_rules_jobs": {"prometheus": "prom.main", "node": "node.all"},
+        "monitoring_rules_scrape_file": str(installed.rules.with_name("scrape.yml")),
+        "monitoring_rules_targets": targets,
+        "monitoring_rules_scrape_options": {"vault": vault},
+        "monitoring_rules_blackbox": "127.0.0.1:9115",
+    }
+    playbook = replace(installed.playbook, variables={**installed.playbook.variables, **less})
+    site = replace(installed, playbook=playbook)
+    done = site.converge()
     assert done.rc == 0, done.output
-    assert set(alerts(installed.prometheus)) == {"monitoring-health.yml"}
+    return site
+
+
+def test_the_primary_is_watched_by_a_secondary_with_less(secondary: Site) -> None:
+    assert set(alerts(secondary.prometheus)) == {"monitoring-health.yml"}
     rules = {
         rule.get("alert"): rule
-        for rule in yaml.safe_load(installed.files()["monitoring-health.yml"])["groups"][0]["rules"]
+        for rule in yaml.safe_load(secondary.files()["monitoring-health.yml"])["groups"][0]["rules"]
     }
     assert "VaultDown" not in rules
     assert rules["PrometheusDown"]["expr"] == 'up{job="prom.main"} == 0 or absent(up{job="prom.main"})'
     assert "node[.]all|vault-health" in rules["MonitoringTargetDown"]["expr"]
+    scrape = secondary.rules.with_name("scrape.yml")
     jobs = {job["job_name"]: job for job in yaml.safe_load(scrape.read_text())["scrape_configs"]}
     assert jobs["prom.main"]["scrape_interval"] == "10s"
     assert jobs["vault"]["tls_config"] == {"ca_file": "/etc/prometheus/ca.pem"}
@@ -241,12 +150,128 @@ def test_the_primary_is_watched_by_a_secondary_with_less(installed: Site, tmp_pa
     assert jobs["vault-health"]["relabel_configs"][2]["replacement"] == "127.0.0.1:9115"
 
 
-def test_it_is_taken_away_again(installed: Site) -> None:
-    done = installed.converge(monitoring_rules_state="absent")
+def test_a_second_run_changes_nothing_and_does_not_reload(secondary: Site) -> None:
+    before = secondary.prometheus.loaded_at()
+    assert changes(secondary.converge()) == 0
+    assert secondary.prometheus.loaded_at() == before
+
+
+def test_a_run_that_was_killed_before_the_reload_is_completed(secondary: Site) -> None:
+    file = secondary.rules / "monitoring-health.yml"
+    text = file.read_text()
+    file.write_text(text.replace("alert: PrometheusDown", "alert: PrometheusOther"))
+    with requests.Session() as session:
+        session.trust_env = False
+        session.post(f"{secondary.prometheus.url}/-/reload", timeout=5)
+    assert "PrometheusOther" in alerts(secondary.prometheus)["monitoring-health.yml"]
+    # The file is right again, and Prometheus has not heard of it.
+    file.write_text(text)
+    assert changes(secondary.converge("--check")) == 1
+    assert changes(secondary.converge()) == 1
+    assert "PrometheusDown" in alerts(secondary.prometheus)["monitoring-health.yml"]
+
+
+def refusals(folder: Path, site: Site, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Run the role once for each case, in one play, and return what each of the runs has said."""
+    role = {"name": "custodes.security_dr.monitoring_rules"}
+    tasks: list[dict[str, Any]] = []
+    for case, changed in cases.items():
+        run = {"name": f"Case {case}", "ansible.builtin.include_role": role, "vars": changed}
+        caught = {"name": f"End of {case}", "ansible.builtin.debug": {"msg": "refused"}}
+        tasks.append({"name": case, "block": [run], "rescue": [caught]})
+    play = folder / "play.json"
+    # Not extra variables, which would be stronger than those of a case.
+    given = {"hosts": "prometheus", "gather_facts": False, "vars": dict(site.playbook.variables), "tasks": tasks}
+    write_private(play, json.dumps([given]).encode())
+    done = replace(site.playbook, variables={}, name=str(play)).run()
     assert done.rc == 0, done.output
-    assert not installed.files()
-    assert alerts(installed.prometheus) == {}
-    assert changes(installed.converge(monitoring_rules_state="absent")) == 0
+    assert SECRET not in done.output
+    said = {}
+    for case in cases:
+        (one,) = re.findall(rf"TASK \[Case {case}\].*?TASK \[End of {case}\]", done.output, re.DOTALL)
+        said[case] = " ".join(one.split())
+    return said
+
+
+def test_what_is_refused_leaves_files_and_prometheus_as_they_are(secondary: Site, tmp_path: Path) -> None:
+    before, loaded = secondary.files(), secondary.prometheus.loaded_at()
+    takes_no_orders = Prometheus(tmp_path / "prometheus", lifecycle=False)
+    takes_no_orders.configure({})
+    takes_no_orders.start()
+    cases: dict[str, tuple[dict[str, Any], str]] = {
+        "label": ({"labels": {"no-good": "x"}}, "'no-good' is no legal label"),
+        "component": ({"components": ["valut"]}, "value of monitoring_rules_components must be one or more of"),
+        "promtool": ({"promtool": "/nowhere/promtool"}, "/nowhere/promtool cannot be run"),
+        "address": ({"url": "http://127.0.0.1:9"}, "Prometheus does not answer on http://127.0.0.1:9"),
+        "authority": ({"ca_cert": "/nowhere/ca.pem"}, "certificate /nowhere/ca.pem cannot be used"),
+        "secret": ({"scrape_options": {"vault": {"basic_auth": {"password": SECRET}}}}, "has a secret in it"),
+        "probe": (
+            {"targets": {"vault-health": ["https://a"]}, "blackbox": ""},
+            "Give the blackbox_exporter's address",
+        ),
+        "orders": (
+            {"url": takes_no_orders.url, "directory": str(tmp_path / "none")},
+            "start it with --web.enable-lifecycle, or reload it by its service",
+        ),
+        # Ansible's braces make Prometheus' own: a template that promtool refuses.
+        "template": ({"labels": {"team": "{{ '{{' }} $nothing }}"}}, "undefined variable"),
+    }
+    changed = {
+        case: {f"monitoring_rules_{name}": value for name, value in given.items()}
+        for case, (given, _told) in cases.items()
+    }
+    try:
+        said = refusals(tmp_path, secondary, changed)
+    finally:
+        takes_no_orders.kill()
+    assert {case: told in said[case] for case, (_given, told) in cases.items()} == dict.fromkeys(cases, True), said
+    assert secondary.files() == before
+    assert secondary.prometheus.loaded_at() == loaded
+    assert not (tmp_path / "none").exists()
+
+
+def test_rules_that_prometheus_does_not_read_are_told(secondary: Site, tmp_path: Path) -> None:
+    done = secondary.converge(monitoring_rules_directory=str(tmp_path / "elsewhere"))
+    assert done.rc != 0
+    assert f"Add this to its rule_files: {tmp_path / 'elsewhere'}/*.yml" in done.words
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_promtool_takes_and_prometheus_refuses_is_taken_back(secondary: Site) -> None:
+    before, scrape = secondary.files(), secondary.rules.with_name("scrape.yml")
+    jobs = scrape.read_text()
+    theirs = secondary.rules / "theirs.yml"
+    # Somebody's file, not read so far: promtool is asked about the role's own.
+    theirs.write_text("groups: {}")
+    changed = {
+        "monitoring_rules_labels": {"team": "a"},
+        "monitoring_rules_components": ["dr_drill"],
+        "monitoring_rules_targets": {"prometheus": ["a:9090"]},
+    }
+    try:
+        # What is written anew, what is new, and what is removed.
+        for given in (changed, {"monitoring_rules_state": "absent"}):
+            done = secondary.converge(**given)
+            assert done.rc != 0
+            assert "500, failed to reload config" in done.words
+            assert "The files are as they were before" in done.words
+            assert secondary.files() == {**before, "theirs.yml": "groups: {}"}
+            assert scrape.read_text() == jobs
+    finally:
+        theirs.unlink()
+    assert "PrometheusDown" in alerts(secondary.prometheus)["monitoring-health.yml"]
+    # It is told that its last attempt was refused until it reads them again.
+    assert changes(secondary.converge()) == 1
+    assert changes(secondary.converge("--check")) == 0
+
+
+def test_it_is_taken_away_again(secondary: Site) -> None:
+    done = secondary.converge(monitoring_rules_state="absent")
+    assert done.rc == 0, done.output
+    assert not secondary.files()
+    assert not secondary.rules.with_name("scrape.yml").exists()
+    assert alerts(secondary.prometheus) == {}
+    assert changes(secondary.converge(monitoring_rules_state="absent")) == 0
 
 
 def test_the_manifest_for_kubernetes_has_the_same_rules(site: Site, tmp_path: Path) -> None:
@@ -260,7 +285,7 @@ def test_the_manifest_for_kubernetes_has_the_same_rules(site: Site, tmp_path: Pa
         "monitoring_rules_jobs": {"node": "node-exporter"},
         "monitoring_rules_labels": {"team": "security"},
     }
-    run = Playbook(variables, tmp_path / "run", site.playbook.inventory, str(play))
+    run = replace(site.playbook, variables=variables, name=str(play))
     assert changes(run.run()) == 1
     assert changes(run.run()) == 0
     made = yaml.safe_load(manifest.read_text())
@@ -303,12 +328,14 @@ def configuring(site: Site, folder: Path) -> Playbook:
         "monitoring_rules_install": True,
         "monitoring_rules_directory": str(folder / "rules"),
         "monitoring_rules_promtool": str(PROMTOOL),
+        # All that is in the file monitoring-health, which has the alerts with a time budget.
+        "monitoring_rules_components": ["alertmanager", "vault", "fluent_bit", "loki", "certificates"],
         "monitoring_rules_targets": {"prometheus": ["a:9090", "b:9090"], "fluent-bit": ["h:2020"]},
         "monitoring_rules_alertmanagers": ["a:9093"],
         "monitoring_rules_config": {"global": {"external_labels": {"region": "eu"}}},
         "__monitoring_rules_config_file": str(folder / "prometheus.yml"),
     }
-    return Playbook(variables, folder / "run", site.playbook.inventory, str(play))
+    return replace(site.playbook, variables=variables, name=str(play))
 
 
 @pytest.fixture(scope="module")
