@@ -89,7 +89,7 @@ def measure() -> Iterator[Row]:
     restarts = {"recover-vault.yml": 0, "the script": 0}
     with Lab() as lab:
         note(vault_version())
-        origin = make_origin(lab, database=False)
+        origin = make_origin(lab, database=False, stabilization="10s")
         while len(pairs) < RUNS and len(totals) < MOST_ROUNDS:
             number = len(totals)
             own, total, clean = ours(origin, fresh(lab, origin, f"ours-{number}"))

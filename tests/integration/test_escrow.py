@@ -21,6 +21,9 @@ from lab.binaries import vault_binary
 from lab.playbook import Origin, Playbook, make_origin, take_snapshot
 from lab.processes import free_port, wait_for
 
+# OpenBao takes no audit device by its API, and makes no root token of key shares.
+pytestmark = pytest.mark.vault
+
 SECRET_KEY = "lab-secret-key"
 
 
@@ -33,7 +36,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def origin(lab: Lab) -> Iterator[Origin]:
-    origin = make_origin(lab)
+    origin = make_origin(lab, nodes=1)
     # It comes up in every restored copy, too.
     client = origin.cluster.client(token=origin.root_token)
     client.sys.enable_audit_device("file", options={"file_path": str(lab.folder / "audit.log")})

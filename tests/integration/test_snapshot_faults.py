@@ -26,6 +26,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client 
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultUnreachableError
 from integration.run_ansible import Ansible, task
 from lab import Lab
+from lab.processes import wait_for
 from lab.seed import Seed, fill
 from lab.vault import VaultCluster, VaultNode
 
@@ -181,21 +182,30 @@ def _at_the_first_piece(monkeypatch: pytest.MonkeyPatch, act: Callable[[], objec
     monkeypatch.setattr(download, "SnapshotReader", Watched)
 
 
-@pytest.mark.parametrize("before", [None, b"what was there before"], ids=["new", "replaced"])
+def _successor(cluster: VaultCluster, standby: VaultNode) -> VaultNode:
+    """Wait until a node is active and the standby knows which one, and return it."""
+    successor = cluster.wait_active()
+
+    def known() -> bool:
+        return bool(standby.request("GET", "sys/leader").json().get("leader_address") == successor.address)
+
+    wait_for(f"{standby.name} knows its leader", known)
+    return successor
+
+
 def test_the_leader_is_killed_during_a_snapshot(
-    whole: VaultCluster, folder: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None
+    whole: VaultCluster, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leader, standby, dest = whole.leader(), _standby(whole), folder / "x.snap"
-    if before:
-        dest.write_bytes(before)
+    dest.write_bytes(b"what was there before")
     with monkeypatch.context() as patch:
         _at_the_first_piece(patch, leader.kill)
         with pytest.raises(VaultUnreachableError) as caught:
             download.take(_client(whole, standby), dest, 60)
     assert f"at {leader.address}: the connection broke off" in str(caught.value)
-    assert _names(folder) == (["x.snap"] if before else [])
-    assert not before or dest.read_bytes() == before
-    successor = whole.wait_active()
+    assert _names(folder) == ["x.snap"]
+    assert dest.read_bytes() == b"what was there before"
+    successor = _successor(whole, standby)
     assert successor is not leader
     taken = download.take(_client(whole, standby), dest, 60)
     assert taken.manifest["node"] == successor.address
@@ -218,7 +228,7 @@ def test_the_leader_freezes_during_a_snapshot(
     assert f"at {leader.address}: connected, then no TLS handshake within 1 s" in frozen["msg"]
     assert _names(folder) == []
     leader.kill()
-    whole.wait_active()
+    _successor(whole, standby)
     (taken,) = ansible.run([task("vault_raft_snapshot", url=standby.address, **options)])
     assert taken["size"] == archive.verify_file(dest).size > LARGE
 

@@ -19,6 +19,8 @@ from integration.run_ansible import Ansible, task
 from lab import Lab
 from lab.vault import VaultCluster
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture(scope="module")
 def origin(lab: Lab) -> VaultCluster:

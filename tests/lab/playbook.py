@@ -234,14 +234,25 @@ class Origin:
 
 
 def make_origin(
-    lab: Lab, name: str = "prod", *, awskms: bool = True, wait_voters: bool = False, database: bool = True
+    lab: Lab,
+    name: str = "prod",
+    *,
+    nodes: int = 3,
+    awskms: bool = True,
+    wait_voters: bool = False,
+    database: bool = True,
+    stabilization: str = "1s",
 ) -> Origin:
-    """Start a cluster of three nodes, seed it and take its snapshot. It lives on until somebody destroys it.
+    """Start a cluster, seed it and take its snapshot. The caller stops it.
 
-    Without `database` it needs no PostgreSQL, and no database engine in the server.
+    Without `database` it needs no PostgreSQL, and no database engine in the server. Autopilot gives a node its vote after
+    `stabilization`, where Vault's own default is 10 s, and so it does in the restored cluster.
     """
-    cluster = lab.cluster(name, awskms=awskms)
-    cluster.initialize(wait_voters=wait_voters)
+    cluster = lab.cluster(name, nodes=nodes, awskms=awskms)
+    cluster.initialize(wait_voters=False)
+    cluster.client().write("sys/storage/raft/autopilot/configuration", server_stabilization_time=stabilization)
+    if wait_voters:
+        cluster.wait_voters()
     seeded = seed(cluster, lab if database else None)
     return Origin(
         cluster=cluster,
