@@ -245,8 +245,8 @@ def make_origin(
 ) -> Origin:
     """Start a cluster, seed it and take its snapshot. The caller stops it.
 
-    Without `database` it needs no PostgreSQL, and no database engine in the server. Autopilot gives a node its vote after
-    `stabilization`, where Vault's own default is 10 s, and so it does in the restored cluster.
+    Without `database` it needs no PostgreSQL, and no database engine in the server. Autopilot gives a node its vote
+    after `stabilization`, where Vault's own default is 10 s, and so it does in the restored cluster.
     """
     cluster = lab.cluster(name, nodes=nodes, awskms=awskms)
     cluster.initialize(wait_voters=False)
