@@ -202,7 +202,7 @@ def test_no_snapshot_is_overwritten(moto: Moto, bucket: str) -> None:
 
 def test_a_listing_goes_through_every_page_and_stays_under_its_prefix(moto: Moto, bucket: str) -> None:
     start = datetime(2020, 1, 1, tzinfo=timezone.utc)
-    names = [f"vault-{start + timedelta(hours=number):%Y%m%dT%H%M%SZ}.snap" for number in range(5000)]
+    names = [f"vault-{start + timedelta(hours=number):%Y%m%dT%H%M%SZ}.snap" for number in range(520)]
     keys = [f"{PREFIX}/{name}{suffix}" for name in names for suffix in ("", ".json")]
     keys += [f"{PREFIX}/deeper/{NAME}", f"{PREFIX}-2/{NAME}", f"{PREFIX}/.{NAME}", f"{PREFIX}/notes.txt", NAME]
     moto.fill_bucket(bucket, keys)
@@ -212,14 +212,14 @@ def test_a_listing_goes_through_every_page_and_stays_under_its_prefix(moto: Moto
     assert [stored.name for stored in found] == names[::-1]
     assert all(stored.has_manifest for stored in found)
     assert set(proxy.seen) == {"ListObjectsV2"}
-    assert len(proxy.seen) == 11
+    assert len(proxy.seen) == 2
 
 
 def test_memory_does_not_grow_with_the_snapshot(moto: Moto, bucket: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     block = os.urandom(2**20)
     with opened(moto, bucket).writer(NAME) as writer:
-        for _unused in range(128):
+        for _unused in range(80):
             writer.write(block)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < 48, f"{grown:.0f} MiB"
