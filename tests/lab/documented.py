@@ -17,10 +17,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import yaml
 from ansible_collections.custodes.security_dr.plugins.module_utils.agent import cli
@@ -162,22 +162,49 @@ def _ansible(name: str) -> str:
 
 def _playbook(arguments: Sequence[str]) -> Iterator[str]:
     """Its file, its options and tags by ansible-playbook itself, and that each variable is one that it knows."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yml") as variables:
-        variables.write("{}\n")
-        variables.flush()
-        typed = [f"@{variables.name}" if one.startswith("@") else one for one in arguments]
-        typed = [one for one in typed if one not in ("--ask-vault-pass", "-J", "-K", "--ask-become-pass")]
-        code, output = _said(_ansible("ansible-playbook"), *typed, "--syntax-check")
-        if code:
-            yield output.strip()
-            return
+    yield from _unparsed(arguments)
     playbooks = [one for one in arguments if one.startswith("playbooks/")]
     if not playbooks:
         yield "no playbook of this collection is named"
+    broken = [output for playbook in playbooks for code, output in [_listed(playbook)] if code]
+    if broken:
+        yield from broken
+        return
     known = {name for playbook in playbooks for name in _variables(playbook)}
     yield from (f"the variable {name} is none of {playbooks}" for name in _given(arguments) if name not in known)
     tags = {tag for playbook in playbooks for tag in _tags(playbook)}
     yield from (f"the tag {tag} is none of {playbooks}" for tag in _named_tags(arguments) if tag not in tags)
+
+
+def _unparsed(arguments: Sequence[str]) -> Iterator[str]:
+    """By the parser of ansible-playbook, in this process: starting it for each command would take most of the time."""
+    # On import it asks for a locale of UTF-8.
+    with mock.patch.dict(os.environ, {"LC_ALL": "C.UTF-8"}):
+        from ansible.cli.playbook import PlaybookCLI
+    told = io.StringIO()
+    program = PlaybookCLI(["ansible-playbook", *arguments])
+    program.init_parser()
+    with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+        try:
+            program.parser.parse_args(arguments)
+        except SystemExit as end:
+            if end.code not in (0, None):
+                yield told.getvalue().strip()
+
+
+@functools.cache
+def _all_listed() -> dict[str, str]:
+    """The tags of every playbook; nothing where one of them is not valid."""
+    names = [f"playbooks/{path.name}" for path in sorted((ROOT / "playbooks").glob("*.yml"))]
+    code, output = _said(_ansible("ansible-playbook"), "--list-tags", *names)
+    parts = re.split(r"^playbook: (.+)$", output, flags=re.MULTILINE)
+    return {} if code else dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _listed(playbook: str) -> tuple[int, str]:
+    """The exit code and output of ansible-playbook --list-tags, for which it loads all of a playbook."""
+    every = _all_listed()
+    return (0, every[playbook]) if playbook in every else _said(_ansible("ansible-playbook"), "--list-tags", playbook)
 
 
 @functools.cache
@@ -202,7 +229,7 @@ def _variables(playbook: str) -> frozenset[str]:
 
 @functools.cache
 def _tags(playbook: str) -> frozenset[str]:
-    _code, output = _said(_ansible("ansible-playbook"), "--list-tags", playbook)
+    _code, output = _listed(playbook)
     return frozenset(tag for tags in re.findall(r"TAGS: \[(.*)\]", output) for tag in re.split(r",\s*", tags))
 
 
