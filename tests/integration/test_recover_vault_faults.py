@@ -110,6 +110,8 @@ def test_one_that_is_killed_at_every_step_and_given_a_wrong_login_finishes(singl
 
     # Its modules go on to their end, as on a controller that lost its terminal.
     first.wait_for_task(INITIALISE)
+    # A task is shown before its module runs.
+    wait_for("the module has initialized the node", lambda: node.health() != 501)
     first.kill()
     temporary = json.loads((playbook.directory / "init.json").read_text())["root_token"]
     assert "restore" not in journal(playbook)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ import pytest
 import yaml
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.archive import verify_file
 from lab.binaries import vault_binary
-from lab.hosts import Hosts
+from lab.hosts import Hosts, wheels
 from lab.pki import Authority, write_private
 from lab.playbook import Finished, Playbook
 from lab.processes import LabError, wait_for
@@ -52,7 +50,7 @@ class Site:
 
     def unseal(self) -> None:
         self.vault.sys.submit_unseal_key(self.keys["keys"][0])
-        wait_for("Vault is active", lambda: self.vault.sys.read_leader_status()["is_self"])
+        wait_for("Vault is active", lambda: self.vault.sys.read_health_status().status_code == 200)
 
     def config(self) -> dict[str, Any]:
         """The agent's configuration on the host."""
@@ -77,17 +75,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the role needs, as for hosts that reach no index; the hosts' Python is Debian 12's."""
-    folder = tmp_path_factory.mktemp("wheels")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "-d", str(folder)]
-    only = ["--python-version=3.11", "--only-binary=:all:"]
-    subprocess.run([*command, *only, "hvac>=2.1.0", "boto3>=1.36.0", "requests>=2.31.0"], check=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     shared = folder / "shared"
     shared.mkdir()
@@ -106,9 +94,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Sit
             "cp /srv/lab/vault.service /etc/systemd/system/vault.service",
             "systemctl daemon-reload",
             "systemctl start vault",
-            # What Ansible itself asks of a Debian host, for check mode.
-            "apt-get update -q",
-            "apt-get install --yes -q python3-apt",
         ):
             hosts.run("vault-1", *command.split())
         client = hvac.Client(url=url, verify=str(authority.ca_file))
@@ -119,7 +104,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Sit
         nodes = {"vault-1": {**hosts.connection(host), "vault_api_addr": url}}
         write_private(inventory, json.dumps({"vault": {"hosts": nodes}}).encode())
         variables = {
-            "vault_snapshot_wheels": str(wheels),
+            "vault_snapshot_wheels": str(wheels("hvac>=2.1.0", "boto3>=1.36.0", "requests>=2.31.0")),
             "vault_snapshot_admin": {"token": keys["root_token"], "ca_cert": str(authority.ca_file)},
         }
         site = Site(
