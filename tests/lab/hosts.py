@@ -58,6 +58,14 @@ _FILES = {
     f"etc/sudoers.d/{USER}": f"{USER} ALL=(ALL) NOPASSWD: ALL\n",
     # The key is mounted, and owned by whoever runs the lab.
     "etc/ssh/sshd_config.d/lab.conf": "AuthorizedKeysFile /etc/ssh/lab_keys\nStrictModes no\nUseDNS no\n",
+    # A package need not survive a power cut here.
+    "etc/dpkg/dpkg.cfg.d/lab": "force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\n",
+    # Of the folder named in it.
+    f"etc/python{_PYTHON}/sitecustomize.py": Path(__file__)
+    .with_name("bytecode")
+    .joinpath("sitecustomize.py")
+    .read_text(),
+    "var/cache/lab-bytecode/README": "Bytecode of Ansible's modules.\n",
 }
 _LABEL = "custodes-lab"
 # crun asks for CAP_SYS_RESOURCE, which is not there where this itself runs in a container; nor may limits be raised.
@@ -255,6 +263,7 @@ def _bootstrap(archive: Path) -> None:
             _run("debootstrap", "--variant=minbase", f"--include={_INCLUDE}", _SUITE, str(root), root=True)
             _run("chroot", str(root), "useradd", "--create-home", "--shell", "/bin/bash", USER, root=True)
             for path, content in _FILES.items():
+                _run("mkdir", "-p", str((root / path).parent), root=True)
                 _run("tee", str(root / path), root=True, given=content)
             _run("rm", "-rf", *(str(root / path) for path in ("var/cache/apt", "var/lib/apt/lists")), root=True)
             _run("tar", "-C", str(root), "-c", "--zstd", "-f", str(unfinished), ".", root=True)

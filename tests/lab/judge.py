@@ -3,9 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Judges what a host's alerts.log and the webhooks hold against what was done to the host.
 
-    python -m lab.judge FOLDER < CASE     # prints what is wrong, a line each, and ends with 1 if anything is
-
-FOLDER keeps, for each host, how far its log was judged, and what is still owed to a webhook. CASE is JSON:
+A folder keeps, for each host, how far its log was judged, and what is still owed to a webhook. A case is:
 
     host: its name                log: all of its alerts.log
     webhooks: {name: what GET /control/NAME of lab.receiver tells}
@@ -21,7 +19,6 @@ FOLDER keeps, for each host, how far its log was judged, and what is still owed 
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -172,18 +169,11 @@ def _often(ids: Iterable[str]) -> list[tuple[str, int]]:
     return [(name, count) for name, count in Counter(ids).items() if count > 1]
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command line; return its exit status."""
-    (folder,) = arguments
-    case = json.load(sys.stdin)
-    file = Path(folder) / f"judged-{case['host']}.json"
+def judge_since(folder: Path, case: Mapping[str, Any]) -> list[str]:
+    """Judge a case, and keep in `folder` how far that was; return a sentence for each thing that is wrong."""
+    file = folder / f"judged-{case['host']}.json"
     before = Judged(**json.loads(file.read_text())) if file.exists() else Judged()
     wrong, after = judge(case, before)
     # Also after a failure: the next story is judged by itself.
     file.write_text(json.dumps(vars(after)))
-    sys.stdout.write("".join(f"{sentence}\n" for sentence in wrong))
-    return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return wrong

@@ -34,7 +34,8 @@ from .loki import loki_config
 from .pki import Authority, write_private
 from .processes import LabError, tail, wait_for
 
-_BUILD = Path(__file__).resolve().parents[2] / "build"
+_ROOT = Path(__file__).resolve().parents[2]
+_BUILD = _ROOT / "build"
 _PROGRAM = "/srv/vault"
 """Where the hosts see the Vault that the lab has built."""
 
@@ -58,19 +59,23 @@ class Scenario:
     missing: Callable[[], str] = str
 
 
+def _vault_mounts(folder: Path) -> Mapping[Path, str]:
+    """Vault, and wheels in the place of a package index, which pip on the hosts is configured for."""
+    config = folder / "pip.conf"
+    config.write_text("[global]\nno-index = true\nfind-links = /srv/wheels\n")
+    index = wheels("hvac>=2.1.0", "boto3>=1.36.0", "requests>=2.31.0")
+    return {vault_binary(): _PROGRAM, index: "/srv/wheels", config: "/etc/pip.conf"}
+
+
 def _vault(hosts: Hosts, lab: Lab, folder: Path) -> Inventory:
-    """The hosts as the group `vault`; S3, KMS and PostgreSQL."""
+    """The hosts as the group `vault`; S3 and KMS."""
     backends = {
         "lab_folder": str(folder),
         "lab_vault_program": _PROGRAM,
-        "lab_wheels": str(wheels("hvac>=2.1.0", "boto3>=1.36.0", "requests>=2.31.0")),
         "lab_ca_file": str(lab.authority.ca_file),
         "lab_aws": lab.moto.environment,
         "lab_kms_key_id": lab.moto.key_id,
         "lab_bucket": lab.moto.create_bucket("vault-snapshots", versioned=True),
-        "lab_postgres": f"{lab.postgres.address}:{lab.postgres.port}",
-        "lab_postgres_user": lab.postgres.user,
-        "lab_postgres_password": lab.postgres.password,
     }
     nodes = {}
     for host in hosts.hosts:
@@ -163,8 +168,10 @@ def _no_fluent_bit() -> str:
 
 
 SCENARIOS = {
-    "default": Scenario(("vault-1", "vault-2", "vault-3"), lambda _folder: {vault_binary(): _PROGRAM}, _vault),
-    "host_detection": Scenario(("app-1", "app-2"), lambda _folder: {}, _detection),
+    "default": Scenario(("vault-1", "vault-2", "vault-3"), _vault_mounts, _vault),
+    "host_detection": Scenario(
+        ("app-1", "app-2"), lambda _folder: {_ROOT / "molecule" / "host_detection" / "files": "/srv/lab"}, _detection
+    ),
     "monitoring": Scenario(
         ("mon-1", "mon-2", "bastion"),
         lambda _folder: {debs("prometheus", "prometheus-alertmanager"): "/srv/debs"},
@@ -204,6 +211,8 @@ def _hold(name: str) -> None:
 def _up(name: str) -> None:
     folder = _folder(name)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Where lab/bytecode/sitecustomize.py keeps what modules on the controller import.
+    (_BUILD / "bytecode").mkdir(mode=0o700, exist_ok=True)
     log_file, inventory = folder / "hosts.log", folder / "inventory.json"
     if inventory.exists():
         raise LabError(f"{folder} has hosts already: end them with `down` first")
@@ -252,8 +261,14 @@ def _test(name: str) -> None:
         # tests/layers.py counts these.
         print(f"Skipping scenario {name}: {missing}")
         return
+    folder = _folder(name)
+    _down(name)
     try:
-        status = subprocess.run(["molecule", "test", f"--scenario-name={name}"], check=False).returncode
+        # Both of Molecule's steps `destroy` would be a run of ansible-playbook that does what `_down` does.
+        command = ["molecule", "test", f"--scenario-name={name}", "--destroy=never"]
+        # With a folder of Molecule's state for this run alone, no step counts as done by an earlier one.
+        environment = {**os.environ, "MOLECULE_EPHEMERAL_DIRECTORY": str(folder / "molecule")}
+        status = subprocess.run(command, env=environment, check=False).returncode
     finally:
         _down(name)
     if status != 0:

@@ -7,6 +7,7 @@ Each path but ``/control/…`` is a webhook. From Python there are methods; from
 
     PUT /control/first {"status": 500}        # as Receiver.answer takes it; without a body: 200 again
     GET /control/first                        # {"forgotten": 0, "arrived": [...]}, as Arrival.told
+    POST /control/first {"holds": [...], "since": 0, "seconds": 60}    # as Receiver.wait takes it and answers
     DELETE /control/first                     # forget what arrived there
     PUT /control/switch/loki {"state": "up"}  # calls what the lab has put into `switches`, which may take a while
 """
@@ -14,13 +15,14 @@ Each path but ``/control/…`` is a webhook. From Python there are methods; from
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,6 +42,9 @@ LONGEST_BODY = 2**20
 """Bytes; a longer one is answered 413 and not read."""
 MOST_ARRIVALS = 2000
 """That are remembered of one path; of more, the first are forgotten, and counted."""
+
+_LONGEST_CONTROL = 300.0
+"""Seconds."""
 
 _HIDDEN = ("authorization", "cookie", "token", "secret", "key")
 
@@ -108,7 +113,8 @@ class Receiver:
     ) -> None:
         self.switches: dict[str, Switch] = dict(switches or {})
         self._hooks: dict[str, _Hook] = {}
-        self._guard = threading.Lock()
+        self._guard = threading.Condition()
+        """Of `_hooks`; notified of each arrival."""
         self._switching = threading.Lock()
         self._stopped = threading.Event()
         self._servers = [_Server((address, 0), self._handler())]
@@ -140,6 +146,8 @@ class Receiver:
     def stop(self) -> None:
         """Close; what hangs ends."""
         self._stopped.set()
+        with self._guard:
+            self._guard.notify_all()
         for hook in self._hooks.values():
             hook.changed.set()
         for server in self._servers:
@@ -177,6 +185,33 @@ class Receiver:
         hook = self._hook(name)
         with self._guard:
             return list(hook.arrived)
+
+    def wait(
+        self, name: str, holds: Sequence[Any], since: float = 0.0, seconds: float = 60.0
+    ) -> tuple[list[Any], float]:
+        """Wait until what ``/NAME`` has answered with 2xx holds all of these.
+
+        Args:
+            name: of the webhook.
+            holds: each a mapping, which some object of a body has to have in it, or a text, which some string of a
+                body has to have in it.
+            since: seconds since 1970; what arrived before does not count.
+            seconds: how long to wait.
+
+        Returns:
+            Those that are missing, and when the arrival came that brought the last of the others, or 0.
+        """
+        deadline = time.monotonic() + seconds
+        with self._guard:
+            while True:
+                hook = self._hooks.setdefault(name, _Hook())
+                counted = [one for one in hook.arrived if one.time > since and one.status and 200 <= one.status < 300]
+                first = [next((one.time for one in counted if _holds(one.body, wanted)), None) for wanted in holds]
+                missing = [wanted for wanted, arrived in zip(holds, first) if arrived is None]
+                left = deadline - time.monotonic()
+                if not missing or left <= 0 or self._stopped.is_set():
+                    return missing, max((arrived for arrived in first if arrived is not None), default=0.0)
+                self._guard.wait(left)
 
     def forget(self, name: str) -> None:
         """Forget what has arrived there."""
@@ -234,6 +269,7 @@ class Receiver:
             if isinstance(answer.status, int):
                 arrival.status = answer.status
             hook.arrived.append(arrival)
+            self._guard.notify_all()
             hook.served += 1
             changed = hook.changed
         if not isinstance(answer.status, int):
@@ -252,6 +288,10 @@ class Receiver:
                     self.switches[name.removeprefix("switch/")](str(given["state"]))
             elif request.command == "PUT":
                 self.answer(name, **given)
+            elif request.command == "POST":
+                missing, last = self.wait(name, **given)
+                _reply(request, 200, {"missing": missing, "time": last})
+                return
             elif request.command == "DELETE":
                 self.forget(name)
             elif request.command != "GET":
@@ -264,6 +304,37 @@ class Receiver:
         else:
             told = [arrival.told for arrival in self.arrived(name)]
             _reply(request, 200, {"forgotten": self._hook(name).forgotten, "arrived": told})
+
+
+def control(base: str, method: str, name: str, body: Any = None) -> Any:
+    """Ask the receiver whose ``/control`` is at `base`, and return its answer. Raises LabError when it refuses."""
+    address = urlsplit(base)
+    content = None if body is None else json.dumps(body)
+    with closing(http.client.HTTPConnection(address.netloc, timeout=_LONGEST_CONTROL)) as connection:
+        connection.request(method, f"{address.path}/{name}", content)
+        answer = connection.getresponse()
+        told = json.loads(answer.read() or b"null")
+    if answer.status != 200:
+        raise LabError(f"{method} {base}/{name} {content or ''} answered {answer.status}: {told}")
+    return told
+
+
+def _holds(body: Any, wanted: Any) -> bool:
+    """Whether a mapping is in some object of the body, or a text in some string of it."""
+    if isinstance(wanted, str) and isinstance(body, str):
+        return wanted in body
+    if isinstance(wanted, Mapping) and isinstance(body, Mapping) and _includes(body, wanted):
+        return True
+    parts = body.values() if isinstance(body, Mapping) else body if isinstance(body, list) else ()
+    return any(_holds(part, wanted) for part in parts)
+
+
+def _includes(whole: Any, part: Any) -> bool:
+    if not isinstance(part, Mapping):
+        return bool(whole == part)
+    return isinstance(whole, Mapping) and all(
+        key in whole and _includes(whole[key], value) for key, value in part.items()
+    )
 
 
 class _Server(ThreadingHTTPServer):
