@@ -22,11 +22,13 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.aler
 from ansible_collections.custodes.security_dr.plugins.module_utils.alerting.alertmanager_files import hash_of, text_of
 from integration.run_ansible import Ansible, four_runs, task
 from lab.alertmanager import PACKAGE, Alertmanager
+from lab.cases import refusals
 from lab.debian import debian_program
-from lab.playbook import ansible_playbook
+from lab.playbook import FORKED_MODULES, Playbook
 from lab.processes import free_port, wait_for
 from lab.receiver import Receiver
 
+ROLE = "alertmanager_routes"
 GROUP = grp.getgrgid(os.getgid()).gr_name
 EVERY = {
     "hook": {
@@ -232,25 +234,20 @@ def test_the_role_in_check_and_diff_mode_and_twice(site: Site, tmp_path: Path) -
     names = ("receivers", "default", "critical", "watchdog", "smtp", "secrets", "group", "amtool", "url")
     variables = {f"alertmanager_routes_{name}": site.options()[name] for name in names}
     variables |= {"alertmanager_routes_config_file": str(site.dest), "alertmanager_routes_service": ""}
-    play = {"hosts": "localhost", "gather_facts": False, "roles": ["custodes.security_dr.alertmanager_routes"]}
-    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    play = {"hosts": "localhost", "gather_facts": False, "roles": [f"custodes.security_dr.{ROLE}"]}
+    (tmp_path / "play.json").write_text(json.dumps([play]))
+    playbook = Playbook(variables, tmp_path / "run", None, str(tmp_path / "play.json"), FORKED_MODULES)
 
     def run(*arguments: str, **more: Any) -> int:
-        (tmp_path / "variables.json").write_text(json.dumps({**variables, **more}))
-        python = "ansible_python_interpreter={{ ansible_playbook_python }}"
-        command = [*ansible_playbook(), "-i", "localhost,", "-c", "local", "-e", python, "-e", "@variables.json"]
-        done = subprocess.run(
-            [*command, "-vvv", *arguments, "play.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, output
-        assert not any(secret in output for secret in SECRETS.values())
-        found = re.search(r"changed=(\d+)", output)
+        done = playbook.run("-vvv", "--diff", *arguments, **more)
+        assert done.rc == 0, done.output
+        assert not any(secret in done.output for secret in SECRETS.values())
+        found = re.search(r"changed=(\d+)", done.output)
         return int(found[1]) if found else -1
 
-    assert [run("--check", "--diff"), run("--diff"), run("--check", "--diff"), run("--diff")] == [1, 1, 0, 0]
+    assert [run("--check"), run(), run()] == [1, 1, 0]
     assert site.uses(site.dest.read_bytes())
-    assert run("--diff", alertmanager_routes_state="absent") == 1
+    assert run(alertmanager_routes_state="absent") == 1
     assert site.uses(site.theirs)
 
 
@@ -264,50 +261,54 @@ esac
 """
 
 
+class Peers:
+    """The tasks on the peers, with systemd's place taken by a script."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        folder.mkdir()
+        (folder / "systemctl").write_text(SYSTEMCTL)
+        (folder / "systemctl").chmod(0o755)
+        (folder / "show").write_text("LoadState=loaded\nActiveState=active\nNeedDaemonReload=no\nMainPID=0\n")
+        (folder / "asked").touch()
+        role = {"name": f"custodes.security_dr.{ROLE}", "tasks_from": "peers"}
+        play = {"hosts": "localhost", "gather_facts": False, "tasks": [{"ansible.builtin.include_role": role}]}
+        (folder / "play.json").write_text(json.dumps([play]))
+        variables = {
+            "alertmanager_routes_install": True,
+            "alertmanager_routes_url": url,
+            "__alertmanager_routes_drop_in": str(folder / "drop-in.conf"),
+        }
+        env = {**FORKED_MODULES, "FAKE": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
+        self.playbook = Playbook(variables, folder / "run", None, str(folder / "play.json"), env)
+
+    def asked(self) -> list[str]:
+        """What systemd was asked to do since this was last called."""
+        asked = (self.folder / "asked").read_text().split()
+        (self.folder / "asked").write_text("")
+        return [one for one in asked if one != "show"]
+
+    def run(self, *named: str, check: bool = False) -> tuple[int, str, list[str]]:
+        """The exit code, what was said on one line, and what systemd was asked for."""
+        done = self.playbook.run(*(["--check"] if check else []), alertmanager_routes_peers=named)
+        return done.rc, done.words, self.asked()
+
+
 @pytest.fixture
-def peers(site: Site, tmp_path: Path) -> Any:
-    """Runs the tasks on the peers; gives the exit code, what was said on one line, and what systemd was asked for."""
-    fake = tmp_path / "fake"
-    fake.mkdir()
-    (fake / "systemctl").write_text(SYSTEMCTL)
-    (fake / "systemctl").chmod(0o755)
-    (fake / "show").write_text("LoadState=loaded\nActiveState=active\nNeedDaemonReload=no\nMainPID=0\n")
-    variables = {
-        "alertmanager_routes_install": True,
-        "alertmanager_routes_url": site.options()["url"],
-        "__alertmanager_routes_drop_in": str(fake / "drop-in.conf"),
-    }
-
-    def run(*named: str, tasks_from: str = "peers", check: bool = False) -> tuple[int, str, list[str]]:
-        (fake / "asked").write_text("")
-        role = {"name": "custodes.security_dr.alertmanager_routes", "tasks_from": tasks_from}
-        tasks = [{"ansible.builtin.include_role": role}]
-        (fake / "play.yml").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
-        (fake / "variables.json").write_text(json.dumps({**variables, "alertmanager_routes_peers": named}))
-        python = "ansible_python_interpreter={{ ansible_playbook_python }}"
-        command = [*ansible_playbook(), "-i", "localhost,", "-c", "local", "-e", python, "-e", "@variables.json"]
-        environment = {**os.environ, "FAKE": str(fake), "PATH": f"{fake}:{os.environ['PATH']}"}
-        done = subprocess.run(
-            [*command, *(["--check"] if check else []), "play.yml"],
-            cwd=fake, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        said = " ".join((done.stdout + done.stderr).split())
-        return done.returncode, said, [one for one in (fake / "asked").read_text().split() if one != "show"]
-
-    run.folder = fake  # type: ignore[attr-defined]
-    return run
+def peers(site: Site, tmp_path: Path) -> Peers:
+    return Peers(tmp_path / "fake", site.options()["url"])
 
 
-def test_the_peers_are_in_force_or_as_they_were(peers: Any) -> None:
+def test_the_peers_are_in_force_or_as_they_were(peers: Peers) -> None:
     drop_in, show = peers.folder / "drop-in.conf", peers.folder / "show"
-    code, said, asked = peers("a:9094", "[fd00::1]:9094")
+    code, said, asked = peers.run("a:9094", "[fd00::1]:9094")
     assert (code, asked) == (0, ["daemon-reload", "restart"]), said
     good = drop_in.read_text()
     assert "--cluster.peer=a:9094 --cluster.peer=[fd00::1]:9094" in good
-    code, said, asked = peers("a:9094", "[fd00::1]:9094")
+    code, said, asked = peers.run("a:9094", "[fd00::1]:9094")
     assert (code, asked) == (0, []), said
     # What does not come up is taken back.
-    code, said, asked = peers("bad:9094")
+    code, said, asked = peers.run("bad:9094")
     assert code != 0
     assert asked == ["daemon-reload", "restart"] * 2
     assert "does not come up with alertmanager_routes_peers bad:9094" in said
@@ -316,19 +317,21 @@ def test_the_peers_are_in_force_or_as_they_were(peers: Any) -> None:
     # A run that was killed before systemd heard of it, and one that was killed before the restart.
     told = show.read_text()
     show.write_text(told.replace("NeedDaemonReload=no", "NeedDaemonReload=yes"))
-    assert peers("a:9094", "[fd00::1]:9094")[2] == ["daemon-reload", "restart"]
+    assert peers.run("a:9094", "[fd00::1]:9094")[2] == ["daemon-reload", "restart"]
     show.write_text(told.replace("MainPID=0", f"MainPID={os.getpid()}"))
-    code, said, asked = peers("a:9094", "[fd00::1]:9094", check=True)
+    code, said, asked = peers.run("a:9094", "[fd00::1]:9094", check=True)
     assert (code, "restart" in asked, "changed=1" in said) == (0, False, True), said
-    assert peers("a:9094", "[fd00::1]:9094")[2] == ["daemon-reload", "restart"]
+    assert peers.run("a:9094", "[fd00::1]:9094")[2] == ["daemon-reload", "restart"]
 
 
-@pytest.mark.parametrize("peer", ["mon-2", "mon-2:", "http://mon-2:9094", "fd00::1"])
-def test_a_peer_that_is_none_is_refused_before_anything_is_done(peers: Any, peer: str) -> None:
-    code, said, asked = peers("mon-1:9094", peer, tasks_from="main")
-    assert (code != 0, asked) == (True, [])
-    assert f"alertmanager_routes_peers names {peer}: a peer is HOST:PORT" in said
-    assert "Nothing was changed." in said
+def test_a_peer_that_is_none_is_refused_before_anything_is_done(peers: Peers) -> None:
+    wrong = {"no port": "mon-2", "an empty port": "mon-2:", "a URL": "http://mon-2:9094", "no brackets": "fd00::1"}
+    cases = {case: {"alertmanager_routes_peers": ["mon-1:9094", peer]} for case, peer in wrong.items()}
+    said = refusals(peers.playbook, ROLE, cases, hosts="localhost")
+    for case, peer in wrong.items():
+        assert f"alertmanager_routes_peers names {peer}: a peer is HOST:PORT" in said[case]
+        assert "Nothing was changed." in said[case]
+    assert peers.asked() == []
 
 
 def test_critical_alerts_take_the_second_path_when_the_first_fails(tmp_path: Path, ansible: Ansible) -> None:

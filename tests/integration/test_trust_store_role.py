@@ -19,8 +19,9 @@ from typing import Any
 import ansible_collections.custodes.security_dr as collection
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.tls.roots import certificates
+from lab.cases import refusals
 from lab.pki import Authority
-from lab.playbook import Finished, Playbook
+from lab.playbook import FORKED_MODULES, Finished, Playbook
 
 # The documented shapes: k8s_info gives `resources`; k8s takes `definition` and `state`, and tells `changed`.
 _MODULES = {
@@ -82,7 +83,7 @@ def site(tmp_path: Path) -> Site:
         "trust_store_configmap": {"name": "internal-ca", "namespace": "app"},
     }
     ours = Path(next(iter(collection.__path__))).parents[2]
-    env = {"ANSIBLE_COLLECTIONS_PATH": f"{tmp_path / 'collections'}:{ours}"}
+    env = {**FORKED_MODULES, "ANSIBLE_COLLECTIONS_PATH": f"{tmp_path / 'collections'}:{ours}"}
     playbook = Playbook(variables, tmp_path / "run", tmp_path / "inventory.json", str(tmp_path / "play.json"), env)
     return Site(cluster, bundle, playbook)
 
@@ -114,14 +115,16 @@ def test_a_configmap_is_held_to_the_same_rules(site: Site, tmp_path: Path) -> No
     for host in ("app-1", "app-2"):
         Path(f"{site.bundle}-{host}").unlink()
     without = [one("old", old, "absent"), one("new", new)]
-    for given, why in (([], "with no census"), (census(old), "still leads to old")):
-        refused = site.converge(trust_store_roots=without, trust_store_census=given)
-        assert refused.rc == 2
-        assert why in refused.words
-        assert old.ca_file.read_text() in site.map["ca.crt"]
-    refused = site.converge(trust_store_roots=[one("new", new)])
-    assert refused.rc == 2
-    assert "What is trusted elsewhere has a certificate that would be dropped" in refused.words
+    cases = {
+        "none": {"trust_store_roots": without, "trust_store_census": []},
+        "old": {"trust_store_roots": without, "trust_store_census": census(old)},
+        "unnamed": {"trust_store_roots": [one("new", new)]},
+    }
+    said = refusals(site.playbook, "trust_store", cases, "--limit", "app-1")
+    assert "with no census" in said["none"]
+    assert "still leads to old" in said["old"]
+    assert "What is trusted elsewhere has a certificate that would be dropped" in said["unnamed"]
+    assert old.ca_file.read_text() in site.map["ca.crt"]
 
     done = site.converge(trust_store_roots=without, trust_store_census=census(new))
     assert done.rc == 0, done.output

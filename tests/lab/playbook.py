@@ -30,7 +30,10 @@ from .vault import VaultCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 RECOVER_VAULT = "playbooks/recover-vault.yml"
-FORKED_MODULES = {"ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests" / "lab" / "connection_plugins")}
+FORKED_MODULES = {
+    "ANSIBLE_CONNECTION_PLUGINS": str(ROOT / "tests" / "lab" / "connection_plugins"),
+    "ANSIBLE_PIPELINING": "true",
+}
 """Environment in which modules of `local` hosts take a quarter of their CPU time: see connection_plugins/local.py."""
 RESTART = "Restart Vault on every node, as one had missed the change of keys"
 """The step that a recovery's record has then."""
