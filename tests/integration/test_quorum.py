@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from integration.run_ansible import Ansible, task
 from lab import Lab
-from lab.playbook import Origin, Playbook, accessors, make_origin
+from lab.playbook import FORKED_VAULT_MODULES, Origin, Playbook, accessors, make_origin
 from lab.vault import VaultNode
 
 STEPS = [
@@ -52,7 +52,7 @@ class Loss:
             shutil.rmtree(node.data)
             node.data.mkdir(mode=0o700)
 
-    def playbook(self, folder: Path, *lost: VaultNode) -> Playbook:
+    def playbook(self, folder: Path, *lost: VaultNode, env: Mapping[str, str] | None = None) -> Playbook:
         """Return the recovery. Its proof uses a root token made of key shares on HashiCorp Vault, else a login."""
         origin, role = self.origin, self.origin.seed.recovery
         login = {"auth_method": "approle", "role_id": role.role_id, "secret_id": role.secret_id}
@@ -67,6 +67,7 @@ class Loss:
             folder / "quorum",
             origin.inventory,
             name="playbooks/recover-vault-quorum.yml",
+            env=env or {},
         )
 
     def decision(self, ansible: Ansible, *lost: VaultNode, **options: Any) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class Loss:
 
 
 def start(lab: Lab, name: str, *, awskms: bool) -> Loss:
-    origin = make_origin(lab, name, awskms=awskms, wait_voters=True)
+    origin = make_origin(lab, name, awskms=awskms, wait_voters=True, database=False)
     client = origin.cluster.client(token=origin.root_token)
     client.secrets.kv.v1.create_or_update_secret("dr/last", {"written": "before the loss"}, mount_point="kv1")
     leader = origin.cluster.leader()
@@ -119,7 +120,7 @@ def shamir(lab: Lab) -> Iterator[Loss]:
     loss.origin.cluster.stop()
 
 
-@pytest.mark.both
+@pytest.mark.vault
 def test_the_recovery_is_refused_until_every_node_is_as_the_operator_says(
     unsealed_by_kms: Loss, ansible: Ansible, tmp_path: Path
 ) -> None:
@@ -135,18 +136,18 @@ def test_the_recovery_is_refused_until_every_node_is_as_the_operator_says(
     assert "named as lost for good: " + loss.names(one)[0] in loss.decision(ansible, one)["msg"]
     assert loss.decision(ansible, one, two)["action"] == "recover"
 
-    refused = loss.playbook(tmp_path).run("-v")
+    refused = loss.playbook(tmp_path, env=FORKED_VAULT_MODULES).run("-v")
     assert refused.rc == 2, refused.output
     assert "named as lost for good: nothing" in refused.words
     first, second = sorted(loss.names(one, two))
     assert f"""-e '{{"vault_quorum_lost": ["{first}", "{second}"]}}'""" in refused.words.replace('\\"', '"')
     loss.assert_untouched(pid)
-    checked = loss.playbook(tmp_path, one, two).run("--check")
+    checked = loss.playbook(tmp_path, one, two, env=FORKED_VAULT_MODULES).run("--check")
     assert checked.rc == 0, checked.output
     loss.assert_untouched(pid)
 
 
-@pytest.mark.both
+@pytest.mark.vault
 def test_two_of_three_nodes_are_lost_with_their_data(unsealed_by_kms: Loss, tmp_path: Path) -> None:
     loss, origin = unsealed_by_kms, unsealed_by_kms.origin
     loss.lose()
@@ -183,7 +184,7 @@ def test_a_recovery_that_is_killed_at_every_step_continues(shamir: Loss, ansible
     cluster.wait_ready_all()
     for node in shamir.lost:
         node.kill()
-    run = shamir.playbook(tmp_path, *shamir.lost)
+    run = shamir.playbook(tmp_path, *shamir.lost, env=FORKED_VAULT_MODULES)
     for step in STEPS:
         started = run.start()
         started.wait_for_task(step)

@@ -20,7 +20,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
 from integration.run_ansible import Ansible
 from lab import Lab, LabError
 from lab.pki import write_private
-from lab.playbook import RESTART, ROOT, Origin, Playbook, ansible_playbook, make_origin
+from lab.playbook import FORKED_VAULT_MODULES, RESTART, ROOT, Origin, Playbook, ansible_playbook, make_origin
 from lab.processes import free_port, wait_for
 from lab.vault import VaultNode
 
@@ -37,7 +37,7 @@ READ = "Read every canary at every node"
 @pytest.fixture(scope="module")
 def single(lab: Lab) -> Iterator[Origin]:
     """A cluster of one node, for the steps of a recovery that more nodes do not change."""
-    origin = make_origin(lab, "faults-single", nodes=1)
+    origin = make_origin(lab, "faults-single", nodes=1, database=False)
     yield origin
     origin.cluster.stop()
 
@@ -45,7 +45,7 @@ def single(lab: Lab) -> Iterator[Origin]:
 @pytest.fixture(scope="module")
 def shamir(lab: Lab) -> Iterator[Origin]:
     """A cluster of three nodes that is unsealed with key shares."""
-    origin = make_origin(lab, "faults-shamir", awskms=False)
+    origin = make_origin(lab, "faults-shamir", awskms=False, database=False)
     yield origin
     origin.cluster.stop()
 
@@ -53,7 +53,7 @@ def shamir(lab: Lab) -> Iterator[Origin]:
 @pytest.fixture(scope="module")
 def three(lab: Lab) -> Iterator[Origin]:
     """A cluster of three nodes that is unsealed by KMS."""
-    origin = make_origin(lab, "faults")
+    origin = make_origin(lab, "faults", database=False)
     yield origin
     origin.cluster.stop()
 
@@ -97,6 +97,7 @@ def test_one_that_is_killed_at_every_step_and_given_a_wrong_login_finishes(singl
     cluster, [node] = single.cluster, single.cluster.nodes
     cluster.wipe_and_start()
     playbook = single.playbook(tmp_path, login=single.seed.recovery, **QUICK)
+    playbook.env = FORKED_VAULT_MODULES
 
     # Beside one that runs, another is refused. The first one goes on.
     first = playbook.start()
@@ -157,7 +158,7 @@ def test_a_shamir_recovery_of_nodes_by_their_addresses_alone_is_killed_and_finis
         vault_recovery_key_shares=list(shamir.keys),
     )
     assert len(shamir.keys) > shamir.threshold
-    playbook = Playbook(known.variables, known.directory)
+    playbook = Playbook(known.variables, known.directory, env=FORKED_VAULT_MODULES)
     for task, restored in ((NOTE, False), (UNSEAL, True)):
         run = playbook.start()
         run.wait_for_task(task)
@@ -203,7 +204,9 @@ def test_a_node_that_missed_the_change_of_keys_is_named_though_it_serves(lost: O
 @pytest.mark.vault
 def test_a_node_that_missed_the_change_of_keys_is_restarted(lost: Origin, tmp_path: Path) -> None:
     late = lost.cluster.nodes[2]
-    run = lost.playbook(tmp_path, login=lost.seed.recovery).start()
+    playbook = lost.playbook(tmp_path, login=lost.seed.recovery)
+    playbook.env = FORKED_VAULT_MODULES
+    run = playbook.start()
     run.wait_for_task("Note that the restore begins")
     run.pause()
     wait_for("it has joined", lambda: late.health() == 429)
@@ -215,7 +218,7 @@ def test_a_node_that_missed_the_change_of_keys_is_restarted(lost: Origin, tmp_pa
     if finished.rc != 0 and RESTART in [step["name"] for step in finished.record["steps"]]:
         # The same race may leave it behind or cut off for all that. What the message asks for brings it back.
         restart_all(lost)
-        again = lost.playbook(tmp_path, login=lost.seed.recovery).run()
+        again = playbook.run()
         assert again.rc == 0, again.output
         assert_recovered(lost)
         return
@@ -236,12 +239,14 @@ def test_every_reason_to_refuse_is_reported(single: Origin, tmp_path: Path) -> N
     changed = {**manifest, "vault_version": "99.0.0", "seal_type": "gcpckms"}
     write_private(snapshot.with_name(f"{snapshot.name}.json"), json.dumps(changed).encode())
     down = f"https://127.0.0.1:{free_port()}"
-    refused = single.playbook(
+    playbook = single.playbook(
         tmp_path,
         login=single.seed.recovery,
         vault_recovery_snapshot=str(snapshot),
         vault_recovery_nodes=[*cluster.addresses, down],
-    ).run()
+    )
+    playbook.env = FORKED_VAULT_MODULES
+    refused = playbook.run()
     assert refused.rc == 2
     assert f"{down}: connection refused" in refused.words
     older = f"runs Vault {cluster.server.version}, the snapshot is of 99.0.0: install that or newer first."

@@ -35,6 +35,12 @@ FORKED_MODULES = {
     "ANSIBLE_PIPELINING": "true",
 }
 """Environment in which modules of `local` hosts take a quarter of their CPU time: see connection_plugins/local.py."""
+FORKED_VAULT_MODULES = {
+    **FORKED_MODULES,
+    "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "lab" / "callback_plugins"),
+    "ANSIBLE_CALLBACKS_ENABLED": "vault_imports",
+}
+"""The same for playbooks most of whose modules speak to Vault: see callback_plugins/vault_imports.py."""
 RESTART = "Restart Vault on every node, as one had missed the change of keys"
 """The step that a recovery's record has then."""
 
