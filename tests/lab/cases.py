@@ -24,8 +24,8 @@ def refusals(
     """Run a role once for each case, on one host, and return what each of these runs has said, on one line.
 
     Args:
-        playbook: the variables, inventory and environment. Its variables become those of the play: extra variables would
-            be stronger than those of a case.
+        playbook: the variables, inventory and environment. Its variables become those of the play, as extra variables
+            would be stronger than those of a case.
         role: without the collection's name.
         cases: by name, the variables that differ.
         arguments: of ansible-playbook.
