@@ -83,7 +83,8 @@ class Loss:
 
     def assert_untouched(self, pid: int | None) -> None:
         """Check that the survivor runs on with its data."""
-        assert self.survivor.pid == pid is not None
+        assert pid is not None
+        assert self.survivor.pid == pid
         assert list(self.survivor.data.glob("aside-*")) == []
 
     def assert_whole(self) -> None:

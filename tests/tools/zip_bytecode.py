@@ -16,6 +16,7 @@ import marshal
 import os
 import sys
 import zipimport
+from contextlib import suppress
 from types import CodeType
 
 _folder = os.path.join(sys.prefix, "zip-bytecode", sys.implementation.cache_tag or "none")  # noqa: PTH118
@@ -24,11 +25,12 @@ _compile = zipimport._compile_source  # type: ignore[attr-defined]
 
 def _cached(path: str, source: bytes) -> CodeType:
     file = f"{_folder}/{_imp.source_hash(0, source).hex()}-{len(source)}"
-    try:
-        with open(file, "rb") as entry:  # noqa: PTH123
-            return marshal.loads(entry.read())  # type: ignore[no-any-return]  # noqa: S302
-    except (OSError, EOFError, ValueError, TypeError):
-        code: CodeType = _compile(path, source)
+    code: CodeType | None = None
+    with suppress(OSError, EOFError, ValueError, TypeError), open(file, "rb") as entry:  # noqa: PTH123
+        code = marshal.loads(entry.read())  # noqa: S302
+    if code is not None:
+        return code
+    code = _compile(path, source)
     unfinished = f"{file}.{os.getpid()}"
     try:
         os.makedirs(_folder, mode=0o700, exist_ok=True)  # noqa: PTH103

@@ -84,14 +84,14 @@ def timeline(
         x = labels + moment * scale
         drawn.append(f'<line class="grid" x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{height - 30}"/>')
         drawn.append(f'<text class="axis" x="{x:.1f}" y="{height - 12}" text-anchor="middle">{duration(moment)}</text>')
-    for row, bar in enumerate(bars):
+    for row, one in enumerate(bars):
         y = top + 4 + row * _ROW
         drawn.append(
-            f'<text class="label" x="{labels - 10}" y="{y + 16}" text-anchor="end">{escape(bar.label)}</text>'
-            f"{_rect(bar.kind, labels + bar.begin * scale, y, (bar.end - bar.begin) * scale, 22, bar.tip)}"
+            f'<text class="label" x="{labels - 10}" y="{y + 16}" text-anchor="end">{escape(one.label)}</text>'
+            f"{_rect(one.kind, labels + one.begin * scale, y, (one.end - one.begin) * scale, 22, one.tip)}"
         )
-        if bar.within:
-            begin, end, tip = bar.within
+        if one.within:
+            begin, end, tip = one.within
             drawn.append(_rect("fault", labels + begin * scale, y + 15, (end - begin) * scale, 7, tip))
     if mark:
         moment, name = mark

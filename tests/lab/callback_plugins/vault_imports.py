@@ -8,7 +8,8 @@ Modules that connection_plugins/local.py runs in a fork then have them: that is 
 
 from __future__ import annotations
 
-import hvac  # noqa: F401
+import importlib
+
 from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = """
@@ -20,6 +21,8 @@ description:
 requirements:
   - Enable it in C(ANSIBLE_CALLBACKS_ENABLED).
 """
+
+importlib.import_module("hvac")
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
