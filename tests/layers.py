@@ -67,8 +67,8 @@ def _program(name: str) -> list[Command]:
 
 
 def _integration(marked: str) -> list[Command]:
-    # Two at a time: most of it waits for servers. A file is one worker's, as its fixtures are.
-    pytest = [PYTHON, "-m", "pytest", "--verbose", "--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"]
+    # Three at a time: most of it waits for servers. A file is one worker's, as its fixtures are.
+    pytest = [PYTHON, "-m", "pytest", "--verbose", "--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder"]
     return [[*pytest, "tests/integration", f"--ignore={DRILLS}", "-m", marked]]
 
 
@@ -78,7 +78,8 @@ def _molecule(*, vault: bool) -> list[Command]:
 
 
 LAYERS: dict[str, Callable[[], list[Command]]] = {
-    "unit": lambda: [[PYTHON, "-m", "pytest", "tests/unit"]],
+    # Three on two cores: some of them wait.
+    "unit": lambda: [[PYTHON, "-m", "pytest", "--numprocesses=3", "--dist=worksteal", "tests/unit"]],
     "lint": _lint,
     "sanity": lambda: [[PYTHON, "-m", "tools.sanity"]],
     "openbao": lambda: _program("openbao"),
@@ -109,12 +110,14 @@ SERVERS = {
 }
 """Which server a layer runs on; see `lab.binaries.server`."""
 
-# The first two take about equally long: servers, mostly waiting, and beside them what gives way (see `POLITE`), then
-# hosts, which wait as well. With empty caches, the third one builds servers meanwhile. Benchmarks are no tests: `make
-# bench` has the machine to itself.
+# A lane waits for servers and hosts most of its time, so there are more of them than cores. What only computes gives way
+# (see `POLITE`). With empty caches, the last lane builds servers meanwhile. Benchmarks are no tests: `make bench` has the
+# machine to itself.
 LANES: list[list[str]] = [
-    ["openbao", "integration", "integration-vault"],
-    ["unit", "lint", "sanity", "drills", "molecule", "molecule-vault"],
+    ["openbao", "integration"],
+    ["drills"],
+    ["molecule", "molecule-vault"],
+    ["unit", "lint", "sanity", "integration-vault"],
     ["loki", "step-ca", "vault"],
 ]
 POLITE = {"unit", "lint", "sanity", "loki", "step-ca", "vault"}

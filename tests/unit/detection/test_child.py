@@ -86,15 +86,28 @@ def test_an_orphan_ends_by_itself() -> None:
     child.stop()
 
 
+def at_work(started: Path) -> Child:
+    """Return a child once its function runs, so that all that it does before is done."""
+
+    def work() -> None:
+        started.touch()
+        time.sleep(60)
+
+    child = Child(work, 30)
+    deadline = time.monotonic() + 30
+    while not started.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return child
+
+
 def test_a_signal_that_is_an_exception_in_the_parent_just_ends_it(tmp_path: Path) -> None:
     def cleanup(*_arguments: object) -> None:
         (tmp_path / "cleaned").touch()
 
     before = signal.signal(signal.SIGTERM, cleanup)
     try:
-        with Child(lambda: time.sleep(60), 30) as child:
+        with at_work(tmp_path / "started") as child:
             assert child._pid is not None
-            time.sleep(2)
             os.kill(child._pid, signal.SIGTERM)
             assert child.result() is None
     finally:
@@ -105,8 +118,7 @@ def test_a_signal_that_is_an_exception_in_the_parent_just_ends_it(tmp_path: Path
 def test_it_does_not_hold_a_lock_of_its_parent(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with Child(lambda: time.sleep(60), 30):
-            time.sleep(2)
+        with at_work(tmp_path / "started"):
             file.close()
             with (tmp_path / "lock").open("w") as other:
                 fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
