@@ -107,12 +107,13 @@ SERVERS = {
     "integration-vault": "vault",
     "drills": "openbao",
     "molecule-vault": "vault",
+    "bench": "vault",
 }
 """Which server a layer runs on; see `lab.binaries.server`."""
 
-# A lane waits for servers and hosts most of its time, so there are more of them than cores. What only computes gives way
-# (see `POLITE`). With empty caches, the last lane builds servers meanwhile. Benchmarks are no tests: `make bench` has the
-# machine to itself.
+# A lane waits for servers and hosts most of its time, so there are more of them than cores. What only computes gives
+# way (see `POLITE`). With empty caches, the last lane builds servers meanwhile. Benchmarks are no tests: `make bench`
+# has the machine to itself.
 LANES: list[list[str]] = [
     ["openbao", "integration"],
     ["drills"],

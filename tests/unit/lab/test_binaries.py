@@ -107,6 +107,34 @@ def test_lab_server_chooses_the_product(
         server()
 
 
+@pytest.mark.parametrize(
+    ("wanted", "variable", "version"),
+    [("vault", "VAULT_BIN", "OpenBao v2.6.2 (x)"), ("openbao", "BAO_BIN", "Vault v1.21.0 (x)")],
+)
+def test_another_product_than_the_chosen_one_is_an_error(
+    place: Place, monkeypatch: pytest.MonkeyPatch, wanted: str, variable: str, version: str
+) -> None:
+    monkeypatch.setenv("LAB_SERVER", wanted)
+    monkeypatch.setenv(variable, str(place.program(place.folder / "own", version)))
+    with pytest.raises(LabError, match=f"LAB_SERVER is {wanted}, and .*/own is .* Set {variable} to a program of"):
+        server()
+
+
+def test_openbao_under_the_name_of_vault_is_not_vault(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.on_path("vault", "OpenBao v2.6.2 (x)")
+    monkeypatch.setenv("LAB_SERVER", "vault")
+    assert server().path == VAULT.cached
+
+
+@pytest.mark.parametrize(
+    ("said", "used"), [("loki, version 3.7.8 (branch: HEAD)", True), ("Loki linkage analysis", False)]
+)
+def test_another_program_of_the_name_loki_is_not_used(place: Place, said: str, used: bool) -> None:
+    on_path = place.on_path("loki", said)
+    place.cached(binaries.LOKI, "loki, version 3.7.8")
+    assert (binaries.loki_binary() == on_path) is used
+
+
 def test_the_seal_goes_by_product_and_version(place: Place) -> None:
     seals = {}
     for name, version in (("vault", "Vault v1.21.0"), ("bao", "OpenBao v2.6.2"), ("later", "OpenBao v2.7.2")):

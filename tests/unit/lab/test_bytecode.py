@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import runpy
+import sys
+import types
 import zipfile
 import zipimport
 from importlib.util import module_from_spec
@@ -31,7 +33,7 @@ class Site:
             return original(path, source)
 
         monkeypatch.setattr(zipimport, "_compile_source", compile_source)
-        monkeypatch.setenv("LAB_BYTECODE", str(folder))
+        monkeypatch.setattr(sys, "prefix", str(folder.parent))
         runpy.run_path(str(FILE))
 
     def load(self, folder: str, source: str) -> ModuleType:
@@ -50,8 +52,8 @@ class Site:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "bytecode").mkdir()
-    return tmp_path / "bytecode"
+    (tmp_path / "zip-bytecode").mkdir()
+    return tmp_path / "zip-bytecode"
 
 
 def test_the_same_source_is_compiled_once(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +62,18 @@ def test_the_same_source_is_compiled_once(tmp_path: Path, folder: Path, monkeypa
     assert site.compiled == [b"value = 1"]
     assert [site.load(name, "value = 2").value for name in ("third", "fourth")] == [2, 2]
     assert site.compiled == [b"value = 1", b"value = 2"]
+
+
+def test_what_was_compiled_without_assertions_is_not_used_with_them(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(monkeypatch, folder, tmp_path)
+    site.load("first", "value = 1")
+    flags = types.SimpleNamespace(**{name: getattr(sys.flags, name) for name in dir(sys.flags) if name[0] != "_"})
+    flags.optimize = 1
+    monkeypatch.setattr(sys, "flags", flags)
+    site.load("second", "value = 1")
+    assert site.compiled == [b"value = 1"] * 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00", b"damaged", b"\xe3"])
