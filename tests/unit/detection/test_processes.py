@@ -22,6 +22,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.detection.err
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.findings import Finding, Scan
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.processes import Options
 from ansible_collections.custodes.security_dr.plugins.module_utils.detection.procfs import Proc
+from lab.processes import wait_for
 from unit.detection.proc_tree import ID, KERNEL_THREAD, Tree
 
 PEER = ("203.0.113.9", 3333)
@@ -379,6 +380,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., int]]:
         if "-c" in arguments:
             assert select.select([process.stdout], [], [], 20)[0], "it did not start"
             assert os.read(process.stdout.fileno(), 1)
+        else:
+            # The kernel closes the pipe on which Popen waits a moment before the new program has its arguments.
+            wait_for("it has its arguments", lambda: bool(Path(f"/proc/{process.pid}/cmdline").read_bytes()), 20)
         return process.pid
 
     yield starter
