@@ -84,12 +84,12 @@ removed_from_cluster:
   type: bool
   sample: false
 version:
-  description: Version of Vault.
+  description: Version of Vault; V(null) if the listener redacts it.
   returned: always
   type: str
   sample: 1.21.0
 cluster_name:
-  description: Name of the cluster; V(null) while sealed.
+  description: Name of the cluster; V(null) while sealed, or if the listener redacts it.
   returned: always
   type: str
   sample: prod
@@ -99,7 +99,9 @@ cluster_id:
   type: str
   sample: 45c5a04b-1d4e-4bd6-a2f8-d9d0a1c1ddbc
 leader_address:
-  description: API address of the leader, as the cluster advertises it.
+  description:
+    - API address of the leader, as the cluster advertises it. V(null) if the node knows no leader.
+    - If the listener redacts it, the address to which the node redirects; V(null) at the leader itself.
   returned: always
   type: str
   sample: https://vault-2.example.com:8200

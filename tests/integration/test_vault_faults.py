@@ -255,3 +255,26 @@ def test_a_node_that_does_not_come_back_is_named(ansible: Ansible, cluster: Vaul
     assert [node["reachable"] for node in without["nodes"]] == [True, True, False]
     assert waited["error_type"] == "VaultUnreachableError"
     assert dead in waited["msg"]
+
+
+@pytest.mark.vault
+def test_a_listener_that_redacts_hides_no_leader(lab: Lab, ansible: Ansible) -> None:
+    cluster = lab.cluster("redacting", nodes=2, awskms=False)
+    cluster.stop()
+    for node in cluster.nodes:
+        config = json.loads(node.config_file.read_text())
+        config["listener"]["tcp"].update(redact_addresses=True, redact_version=True, redact_cluster_name=True)
+        node.config_file.write_text(json.dumps(config))
+    cluster.start()
+    answer = cluster.nodes[0].client().sys.initialize(secret_shares=1, secret_threshold=1)
+    cluster.unseal_all(answer["keys"])
+    ca = str(cluster.ca_file)
+    state = several.wait_for([_client(url, ca) for url in cluster.addresses], "serving", 60)
+    leader = cluster.leader()
+    assert state.leader_address == leader.address
+    [standby] = [node for node in cluster.nodes if node is not leader]
+    assert standby.request("GET", "sys/leader").json()["leader_address"] == ""
+    assert _client(standby.address, ca).at_leader().connection.url == leader.address
+    [info] = ansible.run([task("vault_health_info", url=standby.address, ca_cert=ca)])
+    assert (info["serving"], info["leader_address"], info["version"]) == (True, leader.address, None)
+    cluster.stop()

@@ -47,8 +47,12 @@ class Taken:
 def origin_of(leader: VaultClient) -> Origin:
     """What the leader says of its cluster."""
     health = read_health(leader)
+    autopilot = health.autopilot or {}
+    # Autopilot tells the version that the listener may redact.
+    versions = [one["version"] for one in autopilot.get("servers", []) if one["id"] == autopilot["leader"]]
+    version = health.version or next(iter(versions), None)
     return Origin(
-        health.cluster_name, health.cluster_id, health.version, (health.seal or {}).get("type"), leader.connection.url
+        health.cluster_name, health.cluster_id, version, (health.seal or {}).get("type"), leader.connection.url
     )
 
 

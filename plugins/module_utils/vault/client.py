@@ -278,7 +278,7 @@ class VaultClient:
         answer = self.request("GET", "sys/leader")
         if answer.get("is_self") or answer.get("ha_enabled") is False:
             return self.connection.url
-        address = str(answer.get("leader_address") or "")
+        address = str(answer.get("leader_address") or "") or self.redirected_leader()
         if not address:
             raise VaultUnreachableError(
                 f"{self.connection.url} knows of no leader: the cluster is electing one, or has lost its quorum. "
@@ -290,6 +290,21 @@ class VaultClient:
                 "text and is not sent there. Correct api_addr in the leader's configuration to https."
             )
         return address
+
+    def redirected_leader(self) -> str:
+        """Return the API address to which a standby redirects a request that it may not forward, empty if it does not.
+
+        A listener with ``redact_addresses`` empties ``leader_address`` in ``sys/leader``, so an empty value there does
+        not mean that there is no leader. The redirect still has the address (Vault 1.21.0). It is read, not followed.
+
+        Raises:
+            VaultUnreachableError: the node does not answer.
+        """
+        path = "/v1/sys/internal/ui/mounts"
+        headers = {"X-Vault-No-Request-Forwarding": "true"}
+        response = self._transport.send("GET", path, raise_exception=False, headers=headers)
+        location = str(response.headers.get("Location") or "") if response.status_code == 307 else ""
+        return location.rpartition(path)[0]
 
     def at_leader(self) -> VaultClient:
         """This user at the active node. Raises what `leader_address` raises."""

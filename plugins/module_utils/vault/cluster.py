@@ -48,8 +48,12 @@ class ClusterState:
 
     @property
     def leader_address(self) -> Optional[str]:
-        """The address on which all serving nodes agree, None while they do not."""
+        """The address on which all serving nodes agree, None while they do not.
+
+        An active node whose listener redacts its address is known by the address at which it answered.
+        """
         leaders = {node.leader_address for node in self.nodes if node.leader_address}
+        leaders = leaders or {node.url for node in self.nodes if node.http_status == 200}
         return leaders.pop() if len(leaders) == 1 else None
 
     def to_dict(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ SERVING = frozenset({200, 429, 473})
 
 @dataclass(frozen=True)
 class NodeHealth:
-    """One node's answers, taken within one call. None: not said, not allowed, or not reachable."""
+    """One node's answers, taken within one call. None: not said, not allowed, redacted, or not reachable."""
 
     url: str
     reachable: bool
@@ -60,7 +60,8 @@ class NodeHealth:
     @property
     def serving(self) -> bool:
         """Whether the node answers requests for secrets."""
-        return self.http_status in SERVING and bool(self.leader_address)
+        # The active node does not need to know its own address, which its listener may redact.
+        return self.http_status == 200 or (self.http_status in SERVING and bool(self.leader_address))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a module's result."""
@@ -96,12 +97,16 @@ def read_health(client: VaultClient) -> NodeHealth:
             )
         seal = client.optional("sys/seal-status") or {}
         leader = client.optional("sys/leader") or {}
+        address = leader.get("leader_address") or None
+        if leader.get("ha_enabled") and not leader.get("is_self") and status in SERVING:
+            address = address or client.redirected_leader() or None
     except VaultUnreachableError as error:
         return NodeHealth(url=url, reachable=False, problem=str(error))
 
     def known(name: str) -> Any:
-        value = health.get(name)
-        return seal.get(name) if value is None else value
+        # A listener that redacts a value answers an empty one, or leaves it out.
+        found = (value for value in (health.get(name), seal.get(name)) if value not in (None, ""))
+        return next(found, None)
 
     return NodeHealth(
         url=url,
@@ -115,7 +120,7 @@ def read_health(client: VaultClient) -> NodeHealth:
         version=known("version"),
         cluster_name=known("cluster_name"),
         cluster_id=known("cluster_id"),
-        leader_address=leader.get("leader_address") or None,
+        leader_address=address,
         is_leader=leader.get("is_self"),
         raft_committed_index=leader.get("raft_committed_index"),
         raft_applied_index=leader.get("raft_applied_index"),

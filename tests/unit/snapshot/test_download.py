@@ -35,7 +35,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
     VaultUnreachableError,
 )
 from lab import archives
-from unit.vault.fake import OTHER, URL, FakeVault, Stream, errors, node, reset, silent
+from unit.vault.fake import OTHER, URL, FakeVault, Stream, errors, node, redact, reset, silent
 
 GOOD = archives.archive()
 NOW = datetime(2026, 11, 24, 5, 30, tzinfo=timezone.utc)
@@ -79,6 +79,15 @@ class TestTaken:
         assert taken.manifest["seal_type"] == "shamir"
         (seen,) = cluster.sent("GET", SNAPSHOT_API)
         assert (seen.node, seen.options["timeout"][1]) == (OTHER, 600.0)
+
+    def test_of_a_version_that_the_listener_redacts(self, cluster: FakeVault, dest: Path) -> None:
+        servers = {"vault-2": {"id": "vault-2", "version": "1.21.0"}, "vault-1": {"id": "vault-1", "version": "1.20.0"}}
+        state = {"data": {"healthy": True, "leader": "vault-2", "servers": servers}}
+        cluster.clear("GET", "sys/storage/raft/autopilot/state").on("GET", "sys/storage/raft/autopilot/state", state)
+        redact(cluster, URL, OTHER)
+        redact(cluster, OTHER, None)
+        manifest = download(cluster, dest).manifest
+        assert (manifest["vault_version"], manifest["cluster_name"]) == ("1.21.0", None)
 
     def test_to_a_file_of_ones_own_choice(self, cluster: FakeVault, dest: Path) -> None:
         assert download(cluster, dest / "x.snap").path == dest / "x.snap"

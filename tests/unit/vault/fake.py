@@ -85,6 +85,8 @@ class FakeVault:
         self.seen: list[Seen] = []
         self.sessions: list[FakeSession] = []
         self._answers: dict[tuple[str, str, str | None], list[Script]] = {}
+        # What a standby without a leader answers to a request that it may not forward.
+        self.on("GET", "sys/internal/ui/mounts", errors("local node not active but active cluster node not found"), 500)
 
     def on(
         self,
@@ -282,6 +284,19 @@ def node(vault: FakeVault, url: str, status: int = 200, leader: str | None = Non
             },
             at=url,
         )
+
+
+def redact(vault: FakeVault, url: str, leader: str | None) -> None:
+    """Lets a node answer as one of Vault 1.21.0 behind a listener that redacts does, under this leader or none."""
+    for path in ("sys/health", "sys/seal-status", "sys/leader"):
+        answer = vault.answer(Seen("GET", f"{url}/v1/{path}", {}))
+        body = {name: value for name, value in answer.body.items() if name != "cluster_name"}
+        body.update({name: "" for name in ("version", "leader_address") if name in body})
+        vault.clear("GET", path, url).on("GET", path, body, answer.status, at=url)
+    vault.clear("GET", "sys/internal/ui/mounts", url)
+    if leader is not None:
+        where = {"Location": f"{leader}/v1/sys/internal/ui/mounts"}
+        vault.on("GET", "sys/internal/ui/mounts", b"", 307, at=url, headers=where)
 
 
 def down(vault: FakeVault, url: str) -> None:

@@ -31,6 +31,8 @@ from unit.vault.fake import (
     Stream,
     chained,
     errors,
+    node,
+    redact,
     refused,
     reset,
     silent,
@@ -115,6 +117,20 @@ class TestWhereTheTokenGoes:
         vault.on("GET", "sys/leader", {"ha_enabled": True, "is_self": False, "leader_address": ""})
         with pytest.raises(VaultUnreachableError, match="knows of no leader"):
             vault.client().at_leader()
+
+    def test_a_leader_whose_address_is_redacted_is_known_by_its_redirect(self, vault: FakeVault) -> None:
+        node(vault, URL, 429, leader=OTHER)
+        redact(vault, URL, OTHER)
+        assert vault.client(token=TOKEN).at_leader().connection.url == OTHER
+        [probe] = vault.sent("GET", "sys/internal/ui/mounts")
+        assert probe.headers["X-Vault-No-Request-Forwarding"] == "true"
+        assert vault.tokens_at(OTHER) == set()
+
+    def test_a_redirect_to_clear_text_gets_no_token(self, vault: FakeVault) -> None:
+        node(vault, URL, 429, leader=OTHER)
+        redact(vault, URL, "http://vault-2:8200")
+        with pytest.raises(VaultConfigError, match="would travel in clear"):
+            vault.client(token=TOKEN).at_leader()
 
     @pytest.mark.parametrize("token", ["hvs.secret\n", "hvs.se cret", "hvs.secrét", "hvs.secret\x00"])
     def test_a_token_that_cannot_be_sent_is_not_quoted(self, vault: FakeVault, token: str) -> None:

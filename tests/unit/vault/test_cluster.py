@@ -25,7 +25,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
     VaultUnreachableError,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health import NodeHealth
-from unit.vault.fake import OTHER, THIRD, URL, Answer, Clock, FakeVault, Seen, down, errors, node
+from unit.vault.fake import OTHER, THIRD, URL, Answer, Clock, FakeVault, Seen, down, errors, node, redact
 
 NODES = (URL, OTHER, THIRD)
 ACTIVE = NodeHealth(URL, True, None, 200, "active", True, False, leader_address=URL, is_leader=True)
@@ -120,6 +120,15 @@ class TestReading:
         assert [one.http_status for one in state.nodes] == [429, 200, None]
         assert state.leader_address == OTHER
         assert (state.peers, state.autopilot, state.waiting_for) == (None, None, [])
+
+    @pytest.mark.parametrize("nodes", [(URL,), (URL, OTHER), (OTHER,)])
+    def test_a_cluster_that_redacts_serves(self, vault: FakeVault, nodes: tuple[str, ...]) -> None:
+        node(vault, URL, 200)
+        redact(vault, URL, None)
+        node(vault, OTHER, 429)
+        redact(vault, OTHER, URL)
+        state = read_cluster([vault.client(url) for url in nodes], "serving")
+        assert (state.waiting_for, state.leader_address) == ([], URL)
 
     def test_the_leader_is_asked_for_its_peers_by_a_token(self, vault: FakeVault) -> None:
         node(vault, URL, 429, leader=OTHER)

@@ -14,7 +14,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health 
     read_health,
     read_peers,
 )
-from unit.vault.fake import HEALTH, OTHER, SEAL, URL, FakeVault, down, errors, node, refused
+from unit.vault.fake import HEALTH, OTHER, SEAL, URL, FakeVault, down, errors, node, redact, refused
 
 AUTOPILOT = {
     "healthy": True,
@@ -57,6 +57,26 @@ def test_a_standby_that_has_lost_its_leader_does_not_serve(vault: FakeVault) -> 
     vault.on("GET", "sys/leader", {"ha_enabled": True, "is_self": False, "leader_address": ""})
     health = read_health(vault.client())
     assert (health.http_status, health.leader_address, health.serving) == (429, None, False)
+
+
+def test_a_leader_that_is_redacted_is_still_a_leader(vault: FakeVault) -> None:
+    node(vault, URL, 200)
+    redact(vault, URL, None)
+    active = read_health(vault.client())
+    assert (active.serving, active.leader_address, active.version, active.cluster_name) == (True, None, None, None)
+    node(vault, OTHER, 429)
+    redact(vault, OTHER, URL)
+    standby = read_health(vault.client(OTHER))
+    assert (standby.serving, standby.leader_address) == (True, URL)
+    redact(vault, OTHER, None)
+    assert not read_health(vault.client(OTHER)).serving
+
+
+def test_the_redirect_is_not_asked_for_where_the_leader_is_known(vault: FakeVault) -> None:
+    for code in (200, 429, 503):
+        node(vault, URL, code)
+        read_health(vault.client())
+    assert vault.sent("GET", "sys/internal/ui/mounts") == []
 
 
 def test_what_a_node_says(vault: FakeVault) -> None:
