@@ -31,7 +31,8 @@ options:
       - V(reachable) is every node answering.
       - V(unsealed) is every node initialised and unsealed.
       - V(serving) is every node answering requests for secrets, under one leader.
-      - V(redundant) is every node a healthy voter and the loss of one borne; it needs a login.
+      - V(redundant) is every node a healthy voter, so that the cluster tolerates the loss of one. It needs a login.
+        A node that autopilot has as a permanent non-voter does not need a vote.
     type: str
     choices: [reachable, unsealed, serving, redundant]
   wait_timeout:

@@ -20,11 +20,12 @@ from .errors import (
     VaultSealedError,
     VaultUnreachableError,
 )
-from .health import CANNOT_DECRYPT, NodeHealth, read_autopilot, read_health, read_peers
+from .health import CANNOT_DECRYPT, PERMANENT_NON_VOTERS, NodeHealth, read_autopilot, read_health, read_peers
 
 GOALS = ("reachable", "unsealed", "serving", "redundant")
 """What can be waited for, weakest first: every node answers; none is sealed; every node
-serves secrets under one leader; every node is a healthy voter and the loss of one is borne."""
+serves secrets under one leader; every node but permanent non-voters is a healthy voter and the loss of one is
+tolerated."""
 
 KEYS_SETTLE = 15.0
 """Seconds after which a node with the keys of before a restore counts as left behind: waiting does not mend that."""
@@ -115,8 +116,11 @@ def missing_for(state: ClusterState, goal: str) -> list[str]:
         return ["autopilot's state cannot be read (it needs a token that may read sys/storage/raft/autopilot/state)"]
     healthy, tolerance = state.autopilot["healthy"], state.autopilot["failure_tolerance"] or 0
     voters = len(state.autopilot["voters"])
-    if not healthy or voters < len(state.nodes) or (len(state.nodes) > 2 and tolerance < 1):
-        return [f"autopilot: healthy {healthy}, {voters} voters, failure tolerance {tolerance}"]
+    permanent = [one["id"] for one in state.autopilot["servers"] if one["node_type"] in PERMANENT_NON_VOTERS]
+    wanted = len(state.nodes) - len(permanent)
+    if not healthy or voters < wanted or (wanted > 2 and tolerance < 1):
+        beside = f" (and {', '.join(permanent)}, which never vote)" if permanent else ""
+        return [f"autopilot: healthy {healthy}, {voters} of {wanted} voters{beside}, failure tolerance {tolerance}"]
     return []
 
 

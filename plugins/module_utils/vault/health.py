@@ -30,6 +30,9 @@ HEALTH_CODES = {
 CANNOT_DECRYPT = 500
 """Status code of sys/health on a node of OpenBao that cannot decrypt its data (tried with 2.6.2)."""
 
+PERMANENT_NON_VOTERS = frozenset({"non-voter", "read-replica", "zone-standby"})
+"""Autopilot's node types that never get a vote. The type of a node that is about to get one is ``voter``."""
+
 SERVING = frozenset({200, 429, 473})
 """Codes of a node that answers requests for secrets, itself or through the active node."""
 
@@ -164,6 +167,7 @@ def read_autopilot(client: VaultClient) -> Optional[dict[str, Any]]:
                 "address": server.get("address"),
                 "healthy": server.get("healthy"),
                 "status": server.get("status"),
+                "node_type": server.get("node_type"),
                 "last_index": server.get("last_index"),
                 "version": server.get("version"),
             }

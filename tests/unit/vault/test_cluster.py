@@ -36,8 +36,16 @@ DEAD = NodeHealth(THIRD, False, "https://vault-3:8200: connection refused.")
 PEER = {"node_id": "n", "address": "a", "voter": True, "leader": False}
 
 
-def autopilot(healthy: bool = True, voters: int = 3, tolerance: int | None = 1) -> dict[str, Any]:
-    return {"healthy": healthy, "failure_tolerance": tolerance, "voters": [f"n{n}" for n in range(voters)]}
+def autopilot(
+    healthy: bool = True, voters: int = 3, tolerance: int | None = 1, others: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    types = {**{f"n{n}": "voter" for n in range(voters)}, **{f"o{n}": kind for n, kind in enumerate(others)}}
+    return {
+        "healthy": healthy,
+        "failure_tolerance": tolerance,
+        "voters": [f"n{n}" for n in range(voters)],
+        "servers": [{"id": name, "node_type": kind} for name, kind in types.items()],
+    }
 
 
 GOOD = ClusterState([ACTIVE, STANDBY, replace(STANDBY, url=THIRD)], [PEER] * 3, autopilot())
@@ -86,8 +94,15 @@ def test_a_dead_node_is_what_every_goal_lacks(goal: str) -> None:
         ),
         ("redundant", {"nodes": [ACTIVE, STANDBY, SEALED]}, f"{THIRD} is sealed"),
         ("redundant", {"autopilot": None}, "autopilot's state cannot be read"),
-        ("redundant", {"autopilot": autopilot(healthy=False)}, "healthy False, 3 voters"),
-        ("redundant", {"autopilot": autopilot(voters=2)}, "2 voters"),
+        ("redundant", {"autopilot": autopilot(healthy=False)}, "healthy False, 3 of 3 voters"),
+        ("redundant", {"autopilot": autopilot(voters=2)}, "2 of 3 voters"),
+        # It gets its vote in a moment.
+        ("redundant", {"autopilot": autopilot(voters=2, others=("voter",))}, "2 of 3 voters"),
+        (
+            "redundant",
+            {"autopilot": autopilot(voters=1, tolerance=0, others=("voter", "non-voter"))},
+            "1 of 2 voters (and o1, which never vote)",
+        ),
         ("redundant", {"autopilot": autopilot(tolerance=0)}, "failure tolerance 0"),
         ("redundant", {"autopilot": autopilot(tolerance=None)}, "failure tolerance 0"),
     ],
@@ -105,6 +120,8 @@ def test_what_is_missing(goal: str, change: dict[str, Any], said: str) -> None:
         ("serving", {"peers": None, "autopilot": None}),
         # One node, or two, cannot bear a loss by their number.
         ("redundant", {"nodes": [ACTIVE], "autopilot": autopilot(voters=1, tolerance=0)}),
+        ("redundant", {"autopilot": autopilot(voters=2, tolerance=0, others=("non-voter",))}),
+        ("redundant", {"autopilot": autopilot(voters=2, tolerance=0, others=("read-replica",))}),
     ],
 )
 def test_what_is_enough(goal: str, change: dict[str, Any]) -> None:
@@ -134,7 +151,8 @@ class TestReading:
         node(vault, URL, 429, leader=OTHER)
         node(vault, OTHER, 200)
         vault.on("GET", "sys/storage/raft/configuration", {"data": {"config": {"servers": [PEER]}}}, at=OTHER)
-        vault.on("GET", "sys/storage/raft/autopilot/state", {"data": autopilot()}, at=OTHER)
+        servers = {one["id"]: one for one in autopilot()["servers"]}
+        vault.on("GET", "sys/storage/raft/autopilot/state", {"data": {**autopilot(), "servers": servers}}, at=OTHER)
         vault.on("GET", "sys/storage/raft/autopilot/state", errors(), 404, at=URL)
         state = read_cluster([vault.client(url, "hvs.t") for url in (URL, OTHER)])
         assert state.peers == [PEER]
