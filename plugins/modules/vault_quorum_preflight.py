@@ -50,7 +50,7 @@ options:
         default: {}
   lost:
     description:
-      - Names of the nodes that are lost for good.
+      - Names of the nodes that are lost permanently, and the C(node_id) of each one that is on no host.
     type: list
     elements: str
     default: []
@@ -95,7 +95,7 @@ survivors:
   elements: str
   sample: [vault-1]
 lost:
-  description: Names.
+  description: Names, and the C(node_id) of each node that is on no host.
   returned: success
   type: list
   elements: str

@@ -175,7 +175,7 @@ def test_a_sealed_majority_is_no_lost_quorum(shamir: Loss, ansible: Ansible) -> 
         node.stop()
         node.start()
     living = ", ".join(f"{name} is sealed" for name in shamir.names(*sealed))
-    assert f"A majority of the 3 nodes lives ({living})" in shamir.decision(ansible, lost)["msg"]
+    assert f"A majority of the 3 voters lives ({living})" in shamir.decision(ansible, lost)["msg"]
 
 
 def test_a_recovery_that_is_killed_at_every_step_continues(shamir: Loss, ansible: Ansible, tmp_path: Path) -> None:

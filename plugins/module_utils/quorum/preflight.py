@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from ipaddress import ip_address
 from typing import Any, Optional
 from urllib.parse import urlsplit
 
@@ -56,7 +58,8 @@ class Plan:
     Attributes:
         action: one of the constants above, None when it is refused.
         problems: why it is refused, a sentence each.
-        survivors, lost: names.
+        survivors: names.
+        lost: names, and the node_id of each node that is on no host.
         aside: names of lost nodes whose host is reached and whose Vault does not answer: their data is moved aside.
         rejoin: names of lost nodes whose host is reached.
         peers: what peers.json has to hold.
@@ -83,7 +86,7 @@ def plan(nodes: Sequence[Node], lost: Sequence[str], begun: Optional[Mapping[str
     """Decides. Touches nothing.
 
     Args:
-        lost: names of the nodes that are lost for good, typed by the operator.
+        lost: names of the nodes that are lost permanently, typed by the operator; the node_id of one on no host.
         begun: the plan by which an earlier run has begun to change things, None if none has.
         serves: whether that run has seen the survivors serve.
     """
@@ -98,14 +101,14 @@ def plan(nodes: Sequence[Node], lost: Sequence[str], begun: Optional[Mapping[str
         (str(seal["type"]) for name in decided.survivors if (seal := by_name[name].health.get("seal"))),
         (begun or {}).get("seal_type"),
     )
-    away = [by_name[name] for name in decided.lost]
+    away = [by_name[name] for name in decided.lost if name in by_name]
     decided.rejoin = [node.name for node in away if node.connected]
     decided.aside = [node.name for node in away if node.connected and not node.answers]
-    decided.remarks = _remarks(away)
+    decided.remarks = _remarks(away, [name for name in decided.lost if name not in by_name])
     return decided
 
 
-def _remarks(away: Sequence[Node]) -> list[str]:
+def _remarks(away: Sequence[Node], hostless: Sequence[str]) -> list[str]:
     unreached = [
         f"{node.name} cannot be reached: see to it that Vault never starts there again with the data that it had. Two "
         "such nodes would make a second cluster of their own. Empty its data folder first."
@@ -118,7 +121,12 @@ def _remarks(away: Sequence[Node]) -> list[str]:
         for node in away
         if node.connected and not node.data.get("present")
     ]
-    return unreached + empty
+    unknown = [
+        f"{name} is on no host of the inventory: make sure that Vault never starts there again with its data. Two such "
+        "nodes would make a second cluster of their own."
+        for name in hostless
+    ]
+    return unreached + unknown + empty
 
 
 def _again(nodes: Sequence[Node], lost: Sequence[str], begun: Mapping[str, Any], serves: bool) -> Plan:
@@ -159,59 +167,100 @@ def _again(nodes: Sequence[Node], lost: Sequence[str], begun: Mapping[str, Any],
 def _fresh(nodes: Sequence[Node], lost: Sequence[str]) -> Plan:
     survivors = [node for node in nodes if node.answers]
     found = [node.name for node in nodes if not node.answers]
-    decided = Plan(RECOVER, survivors=[node.name for node in survivors], lost=found)
+    known = max(survivors, key=lambda node: int(node.data.get("index") or 0), default=None)
+    peers = list(known.data.get("peers") or []) if known else []
+    ids = {node.name: own_id(node, peers) for node in nodes}
+    hostless = _hostless(ids, peers)
+    decided = Plan(RECOVER, survivors=[node.name for node in survivors], lost=found + hostless)
     problems = decided.problems
     if not survivors:
         problems.append("No node's API answers: there is no survivor. If all data is lost, run recover-vault.yml.")
         return decided
-    known = max(survivors, key=lambda node: int(node.data.get("index") or 0))
-    peers = list(known.data.get("peers") or [])
     if any(node.is_active for node in survivors):
         problems.append(
             f"The quorum is not lost: {next(node.name for node in survivors if node.is_active)} leads. A node that is "
             "lost while the others live is replaced by one with an empty data folder, which joins by itself."
         )
-    if sorted(lost) != sorted(found):
-        problems.append(_unlike(lost, found))
-    problems += _no_data(survivors)
+    unclear = _unclear(survivors, ids, peers) if peers else []
+    if not unclear and sorted(lost) != sorted(decided.lost):
+        problems.append(_unlike(lost, found, [peer for peer in peers if peer["id"] in hostless]))
+    problems += unclear + _no_data(survivors)
     if problems:
         return decided
-    if len(nodes) != len(peers):
-        known_peers = ", ".join(f"{peer['id']} at {peer['address']}" for peer in peers)
+    voters = [peer["id"] for peer in peers if not peer["non_voter"]]
+    voting = [node for node in survivors if ids[node.name] in voters]
+    # A follower's data can be of a moment before a node became a voter. Where such nodes make a majority with the
+    # survivors, these elect a leader, which is a problem above, or are sealed and have all that was committed.
+    if len(voting) * 2 > len(voters):
+        living = ", ".join(f"{node.name} is {node.health.get('state')}" for node in voting)
         problems.append(
-            f"Vault's data knows {len(peers)} nodes ({known_peers}), the inventory group 'vault' has {len(nodes)}: "
-            "name all of them there, so that none is overlooked."
-        )
-    ids = {node.name: own_id(node, peers) for node in survivors}
-    problems += [
-        f"Which of Vault's nodes {', '.join(peer['id'] for peer in peers)} is {node.name}? Set vault_quorum_node_id of "
-        "that host to the node_id of its configuration."
-        for node in survivors
-        if ids[node.name] is None
-    ]
-    # Every peer counts as a voter: what lies in the data can be of a moment before it became one.
-    if len(survivors) * 2 > len(peers):
-        living = ", ".join(f"{node.name} is {node.health.get('state')}" for node in survivors)
-        problems.append(
-            f"A majority of the {len(peers)} nodes lives ({living}): the quorum is not lost. Unseal what is sealed, "
-            "wait for a leader, look at their logs and at the network between them."
+            f"A majority of the {len(voters)} voters lives ({living}): the quorum is not lost. Unseal the sealed ones, "
+            "wait for a leader, read their logs and check the network between them."
         )
     problems += [
         f"{node.name} does not answer, but Vault runs there (it has its database open): it may be alive. Stop it first."
         for node in nodes
         if node.name in found and node.data.get("in_use")
     ]
-    decided.peers = [{**peer, "non_voter": False} for peer in peers if peer["id"] in ids.values()]
+    # Autopilot promotes those that are to vote. Without a voter there is no leader that could.
+    decided.peers = [
+        {**peer, "non_voter": peer["non_voter"] and bool(voting)}
+        for peer in peers
+        if peer["id"] in [ids[node.name] for node in survivors]
+    ]
     return decided
 
 
-def _unlike(lost: Sequence[str], found: Sequence[str]) -> str:
+def _hostless(ids: Mapping[str, Optional[str]], peers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the node_ids that no host has. A host of unknown node_id may have any of them: then there is none."""
+    left = [str(peer["id"]) for peer in peers if peer["id"] not in ids.values()]
+    return [] if None in ids.values() else left
+
+
+def _unclear(
+    survivors: Sequence[Node], ids: Mapping[str, Optional[str]], peers: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return why the hosts and Vault's nodes cannot be told apart, in sentences."""
+    known = ", ".join(f"{peer['id']} at {peer['address']}" for peer in peers)
+    unknown = [name for name, node_id in ids.items() if node_id is None]
+    # Hosts that do not answer need no node_id, as long as each node has a host.
+    needed = unknown if len(ids) != len(peers) else [node.name for node in survivors if node.name in unknown]
+    problems = [
+        f"Which of Vault's nodes {known} is {name}? Set vault_quorum_node_id of that host to the node_id of its "
+        "configuration, or remove a host that is no node of this cluster from the inventory group 'vault'."
+        for name in needed
+    ]
+    claims: dict[str, list[str]] = {}
+    for name, node_id in ids.items():
+        claims.setdefault(node_id or "", []).append(name)
+    problems += [
+        f"{' and '.join(names)} count as the same node {node_id}: set vault_quorum_node_id of each host."
+        for node_id, names in claims.items()
+        if node_id and len(names) > 1
+    ]
+    return problems + [
+        f"{name} is the name of a host and the node_id of another node: rename the host in the inventory."
+        for name in _hostless(ids, peers)
+        if name in ids
+    ]
+
+
+def _unlike(lost: Sequence[str], found: Sequence[str], hostless: Sequence[Mapping[str, Any]]) -> str:
     """That the operator's word is not what was found."""
-    command = f"-e '{{\"vault_quorum_lost\": [{', '.join(chr(34) + name + chr(34) for name in found)}]}}'"
+    names = [*found, *(str(peer["id"]) for peer in hostless)]
+    command = f"-e '{{\"vault_quorum_lost\": [{', '.join(chr(34) + name + chr(34) for name in names)}]}}'"
     typed = ", ".join(lost) or "nothing"
+    known = ", ".join(f"{peer['id']} at {peer['address']}" for peer in hostless)
+    nowhere = (
+        f" Vault's data also has {known}, and the inventory group 'vault' has no such host. A node that may be alive "
+        "belongs into that group with its vault_api_addr; one that is lost is named by its node_id."
+        if known
+        else ""
+    )
     return (
-        f"Not answering: {', '.join(found) or 'none'}; named as lost for good: {typed}. What has happened after their "
-        f"last contact with the survivors is given up. If they are really dead, run this again with {command}."
+        f"Not answering: {', '.join(found) or 'none'}; named as lost for good: {typed}.{nowhere} What has happened "
+        "after their last contact with the survivors is given up. If they are really dead, run this again with "
+        f"{command}."
     )
 
 
@@ -240,6 +289,14 @@ def own_id(node: Node, peers: Sequence[Mapping[str, Any]]) -> Optional[str]:
                 return name
             if name == node.node_id:
                 return None
-    host = urlsplit(node.url).hostname
-    there = [str(peer["id"]) for peer in peers if urlsplit(f"//{peer['address']}").hostname == host]
+    host = _host(node.url)
+    there = [str(peer["id"]) for peer in peers if _host(f"//{peer['address']}") == host]
     return there[0] if len(there) == 1 else None
+
+
+def _host(url: str) -> str:
+    """Return the host of an address, an IPv6 address in its shortest form."""
+    host = urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return ip_address(host).compressed
+    return host

@@ -70,9 +70,9 @@ def test_a_lost_host_that_cannot_be_reached_is_warned_of() -> None:
         (cluster("standby", "dead", "dead"), [], "named as lost for good: nothing"),
         (cluster("standby", "dead", "dead"), ["vault-2"], "named as lost for good: vault-2"),
         (cluster("standby", "dead", "dead"), [*LOST, "vault-1"], "Not answering: vault-2, vault-3"),
-        (cluster("standby", "sealed", "dead"), ["vault-3"], "A majority of the 3 nodes lives (vault-1 is standby, "),
+        (cluster("standby", "sealed", "dead"), ["vault-3"], "A majority of the 3 voters lives (vault-1 is standby, "),
         (cluster("active", "serving", "dead"), ["vault-3"], "vault-1 leads"),
-        (cluster("standby", "dead"), ["vault-2"], "Vault's data knows 3 nodes (vault-1 at 10.0.0.1:8201, "),
+        (cluster("standby", "dead"), ["vault-2"], "Vault's data also has vault-3 at 10.0.0.3:8201, and the inventory "),
         ([*cluster("standby", "dead"), node(3, "dead", in_use=True)], LOST, "Vault runs there"),
         ([node(1, "standby", peers=[]), node(2, "dead"), node(3, "dead")], LOST, "Raft data was not found: none"),
         ([node(1, "standby", connected=False), node(2, "dead"), node(3, "dead")], LOST, "the host cannot be reached"),
@@ -84,6 +84,77 @@ def test_it_is_refused(nodes: list[Node], lost: list[str], why: str) -> None:
     decided = plan(nodes, lost, None)
     assert why in " ".join(decided.problems)
     assert (decided.aside, decided.rejoin) == ([], [])
+
+
+MIXED = [
+    *PEERS,
+    *({"id": f"vault-{number}", "address": f"10.0.0.{number}:8201", "non_voter": True} for number in (4, 5)),
+]
+
+
+def mixed(*states: str) -> list[Node]:
+    return [node(number, state, peers=MIXED) for number, state in enumerate(states, 1)]
+
+
+def test_non_voters_make_no_majority_and_stay_what_they_are() -> None:
+    decided = plan(mixed("standby", "dead", "dead", "standby", "standby"), LOST, None)
+    assert (decided.action, decided.problems) == (RECOVER, [])
+    assert decided.peers == [MIXED[0], *MIXED[3:]]
+    assert decided.survivors == ["vault-1", "vault-4", "vault-5"]
+
+
+def test_non_voters_get_votes_where_no_voter_survives() -> None:
+    decided = plan(mixed("dead", "dead", "dead", "standby", "sealed"), ["vault-1", *LOST], None)
+    assert decided.problems == []
+    assert [(peer["id"], peer["non_voter"]) for peer in decided.peers] == [("vault-4", False), ("vault-5", False)]
+
+
+def test_dead_non_voters_lose_no_quorum() -> None:
+    decided = plan(mixed("standby", "standby", "dead", "dead", "dead"), ["vault-3", "vault-4", "vault-5"], None)
+    assert "A majority of the 3 voters lives (vault-1 is standby, vault-2 is standby)" in decided.problems[0]
+
+
+def test_a_node_without_a_host_is_lost_by_its_node_id() -> None:
+    nodes = cluster("standby", "dead")
+    [problem] = plan(nodes, [], None).problems
+    assert """-e '{"vault_quorum_lost": ["vault-2", "vault-3"]}'""" in problem
+    decided = plan(nodes, LOST, None)
+    assert (decided.action, decided.problems, decided.lost) == (RECOVER, [], ["vault-2", "vault-3"])
+    assert (decided.aside, decided.rejoin, decided.peers) == (["vault-2"], ["vault-2"], PEERS[:1])
+    assert decided.remarks[0].startswith("vault-3 is on no host of the inventory: make sure that Vault never starts")
+    begun = {"survivors": decided.survivors, "lost": decided.lost, "peers": decided.peers}
+    again = plan(cluster("active", "dead"), LOST, begun)
+    assert (again.action, again.rejoin, again.remarks) == (REJOIN, ["vault-2"], decided.remarks)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "lost", "why"),
+    [
+        # db may be any of the two that have no host of their name.
+        (
+            [node(1, "standby"), Node("db", "https://10.0.0.9:8200", False, {}, {"reachable": False})],
+            ["db"],
+            "vault-3 at 10.0.0.3:8201 is db? Set vault_quorum_node_id",
+        ),
+        (
+            [*cluster("standby", "dead", "dead"), Node("db", "https://db:8200", False, {}, {"reachable": False})],
+            [*LOST, "db"],
+            "is db? Set vault_quorum_node_id of that host to the node_id of its configuration, or remove",
+        ),
+        (
+            [node(1, "standby"), node(2, "dead"), node(3, "dead", node_id="vault-2")],
+            LOST,
+            "vault-2 and vault-3 count as the same node vault-2",
+        ),
+        (
+            [node(1, "standby"), node(2, "dead", node_id="vault-3")],
+            ["vault-2", "vault-2"],
+            "vault-2 is the name of a host and the node_id of another node",
+        ),
+    ],
+)
+def test_hosts_that_cannot_be_told_from_nodes(nodes: list[Node], lost: list[str], why: str) -> None:
+    assert why in " ".join(plan(nodes, lost, None).problems)
 
 
 def test_nothing_is_done_to_a_cluster_that_serves() -> None:
@@ -163,6 +234,11 @@ def test_nobody_loses_data_who_was_not_named_or_answers(states: list[str], named
 )
 def test_the_id_of_a_host(one: Node, wanted: str | None) -> None:
     assert own_id(one, PEERS) == wanted
+
+
+def test_the_id_of_an_ipv6_host() -> None:
+    peers = [{**PEERS[0], "address": "[2001:db8:0::1]:8201"}, {**PEERS[1], "address": "[2001:db8::2]:8201"}]
+    assert own_id(Node("db", "https://[2001:db8::1]:8200", True, {}, {}), peers) == "vault-1"
 
 
 def test_an_address_that_two_share_tells_nothing() -> None:
