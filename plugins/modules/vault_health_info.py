@@ -121,7 +121,10 @@ raft_applied_index:
   type: int
   sample: 4211
 seal:
-  description: Type of the seal and of its recovery keys, threshold, shares, progress of unsealing, seal migration.
+  description:
+    - Type of the seal and of its recovery keys, threshold, shares, progress of unsealing, seal migration.
+    - Vault up to 1.14 and OpenBao up to 2.3 do not tell the C(type) of an auto-unseal. It is V(null) then, and
+      C(recovery_seal) is V(true).
   returned: always
   type: dict
   sample: {type: awskms, recovery_seal: true, recovery_seal_type: shamir, threshold: 3, shares: 5, progress: 0,

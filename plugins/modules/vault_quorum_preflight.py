@@ -131,7 +131,7 @@ problems:
   elements: str
   sample: []
 seal_type:
-  description: Of the survivors.
+  description: Of the survivors. V(null) for an auto-unseal whose type Vault does not tell.
   returned: success
   type: str
   sample: shamir

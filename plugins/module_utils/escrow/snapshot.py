@@ -21,6 +21,7 @@ from ..snapshot.download import take
 from ..snapshot.restore import restore
 from ..vault import operator
 from ..vault.client import VaultClient
+from ..vault.health import seal_type
 from ..vault.secrets import prove
 from .errors import EscrowError
 from .node import ScratchNode
@@ -75,9 +76,11 @@ def migrate(
     with steps.step("Migrate its seal to Shamir's"):
         node.start({name: {**stanza, "disabled": "true"} for name, stanza in seal.items()})
         _unseal(node, shares, migrates=True)
-        kind = operator.seal_status(node.client()).get("type")
+        kind = seal_type(operator.seal_status(node.client()))
         if kind != "shamir":
-            raise EscrowError(f"Vault took the recovery keys, and its seal is still of type '{kind}'.")
+            raise EscrowError(
+                f"Vault took the recovery keys, and its seal is still of type '{kind or 'auto-unseal'}'. Read its log."
+            )
     with steps.step("Take the escrow snapshot"):
         client = node.client(operator.generate_root(node.client(), shares))
         client = node.client(_short_lived(client))

@@ -64,7 +64,7 @@ class Plan:
         rejoin: names of lost nodes whose host is reached.
         peers: what peers.json has to hold.
         remarks: what the operator has to see to, in sentences.
-        seal_type: of the survivors.
+        seal_type: of the survivors, None for an auto-unseal whose type Vault does not tell.
     """
 
     action: Optional[str] = None
@@ -98,7 +98,7 @@ def plan(nodes: Sequence[Node], lost: Sequence[str], begun: Optional[Mapping[str
         return decided
     by_name = {node.name: node for node in nodes}
     decided.seal_type = next(
-        (str(seal["type"]) for name in decided.survivors if (seal := by_name[name].health.get("seal"))),
+        (seal["type"] for name in decided.survivors if (seal := by_name[name].health.get("seal"))),
         (begun or {}).get("seal_type"),
     )
     away = [by_name[name] for name in decided.lost if name in by_name]

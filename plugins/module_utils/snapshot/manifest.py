@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,6 +82,18 @@ def write_manifest(snapshot: Path, info: SnapshotInfo, origin: Origin, taken_at:
     manifest = build_manifest(snapshot.name, info, origin, taken_at)
     write_json(manifest_path(snapshot), manifest)
     return manifest
+
+
+def told_seal(manifest: Mapping[str, Any]) -> str | None:
+    """Return the seal type of a snapshot's origin, None if the manifest does not tell it reliably.
+
+    Vault up to 1.14 and OpenBao up to 2.3 answer ``shamir`` for every auto-unseal (`vault.health.seal_type`), and
+    the first releases of this collection wrote that into the manifest.
+    """
+    kind = manifest.get("seal_type")
+    version = tuple(map(int, re.findall(r"\d+", str(manifest.get("vault_version") or ""))[:2]))
+    doubtful = version < (1, 15) or (2, 0) <= version < (2, 4)
+    return None if kind == "shamir" and version and doubtful else kind
 
 
 def retire_manifest(snapshot: Path, successor: IO[bytes]) -> None:

@@ -9,6 +9,7 @@ sys/storage/raft/configuration. Vault 1.14, 1.21 and OpenBao differ in what they
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
 
@@ -136,7 +137,7 @@ def _seal(answer: dict[str, Any]) -> Optional[dict[str, Any]]:
     if not answer:
         return None
     return {
-        "type": answer.get("type"),
+        "type": seal_type(answer),
         "recovery_seal": answer.get("recovery_seal"),
         "recovery_seal_type": answer.get("recovery_seal_type"),
         "threshold": answer.get("t"),
@@ -145,6 +146,16 @@ def _seal(answer: dict[str, Any]) -> Optional[dict[str, Any]]:
         "migration": answer.get("migration"),
         "storage_type": answer.get("storage_type"),
     }
+
+
+def seal_type(answer: Mapping[str, Any]) -> Optional[str]:
+    """Return the type of the seal out of ``sys/seal-status``, None if the node does not tell it.
+
+    Vault up to 1.14 and OpenBao up to 2.3 answer the type of the recovery keys, ``shamir``, once they are initialized.
+    ``recovery_seal`` then is true: some auto-unseal.
+    """
+    kind = answer.get("type")
+    return None if kind == "shamir" and answer.get("recovery_seal") else kind
 
 
 def read_autopilot(client: VaultClient) -> Optional[dict[str, Any]]:

@@ -182,6 +182,12 @@ def test_a_snapshot_of_another_seal(source: Path, seal_type: str, why: str) -> N
         job.run(request(source), {})
 
 
+def test_a_seal_that_an_older_vault_has_not_told(source: Path) -> None:
+    manifest = {"sha256": job.describe(source)["sha256"], "seal_type": "shamir", "vault_version": "1.14.10"}
+    write_json(manifest_path(source), manifest)
+    assert job.run(request(source), {}, only_looks=True)["changed"] is True
+
+
 def test_a_damaged_snapshot(source: Path) -> None:
     source.write_bytes(source.read_bytes()[:-20])
     with pytest.raises(SnapshotError):

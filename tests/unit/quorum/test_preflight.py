@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,12 @@ def test_one_of_three_survives(state: str) -> None:
     assert decided.peers == PEERS[:1]
     assert (decided.aside, decided.rejoin, decided.remarks) == (["vault-2", "vault-3"], ["vault-2", "vault-3"], [])
     assert decided.seal_type == "shamir"
+
+
+def test_an_auto_unseal_of_unknown_type_is_no_shamir() -> None:
+    nodes = cluster("standby", "dead", "dead")
+    nodes[0] = replace(nodes[0], health={**nodes[0].health, "seal": {"type": None, "recovery_seal": True}})
+    assert plan(nodes, LOST, None).seal_type is None
 
 
 def test_a_lost_host_that_cannot_be_reached_is_warned_of() -> None:

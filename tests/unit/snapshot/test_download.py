@@ -80,6 +80,10 @@ class TestTaken:
         (seen,) = cluster.sent("GET", SNAPSHOT_API)
         assert (seen.node, seen.options["timeout"][1]) == (OTHER, 600.0)
 
+    def test_of_an_older_vault_whose_seal_is_not_told(self, cluster: FakeVault, dest: Path) -> None:
+        node(cluster, OTHER, 200, recovery_seal=True)
+        assert download(cluster, dest).manifest["seal_type"] is None
+
     def test_of_a_version_that_the_listener_redacts(self, cluster: FakeVault, dest: Path) -> None:
         servers = {"vault-2": {"id": "vault-2", "version": "1.21.0"}, "vault-1": {"id": "vault-1", "version": "1.20.0"}}
         state = {"data": {"healthy": True, "leader": "vault-2", "servers": servers}}

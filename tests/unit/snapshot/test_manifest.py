@@ -20,6 +20,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.mani
     check_manifest,
     manifest_path,
     read_manifest,
+    told_seal,
     write_manifest,
 )
 from lab import archives
@@ -95,3 +96,23 @@ def test_other_bytes(snapshot: Path) -> None:
 def test_a_manifest_that_vouches_for_nothing(snapshot: Path, sha256: str | None) -> None:
     with pytest.raises(SnapshotMismatchError):
         check_manifest(snapshot, verify_file(snapshot), {"sha256": sha256})
+
+
+@pytest.mark.parametrize(
+    ("version", "doubtful"),
+    [
+        ("1.14.10", True),
+        ("1.13.4+ent", True),
+        ("2.0.0", True),
+        ("2.3.2", True),
+        ("1.15.0", False),
+        ("1.21.0", False),
+        ("2.4.0", False),
+        ("2.6.2", False),
+        (None, False),
+    ],
+)
+def test_shamir_may_be_the_type_of_the_recovery_keys(version: str | None, doubtful: bool) -> None:
+    assert told_seal({"seal_type": "shamir", "vault_version": version}) == (None if doubtful else "shamir")
+    assert told_seal({"seal_type": "awskms", "vault_version": version}) == "awskms"
+    assert told_seal({}) is None

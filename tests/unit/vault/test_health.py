@@ -13,6 +13,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health 
     read_autopilot,
     read_health,
     read_peers,
+    seal_type,
 )
 from unit.vault.fake import HEALTH, OTHER, SEAL, URL, FakeVault, down, errors, node, redact, refused
 
@@ -193,3 +194,25 @@ def test_seal_of_an_auto_unseal(vault: FakeVault) -> None:
     told = read_health(vault.client()).seal
     assert told is not None
     assert (told["type"], told["recovery_seal"], told["recovery_seal_type"]) == ("awskms", True, "shamir")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        # Vault 1.14 and OpenBao 2.3, an auto-unseal; the same before it is initialized, as its own type.
+        ({"type": "shamir", "recovery_seal": True}, None),
+        ({"type": "awskms", "recovery_seal": True}, "awskms"),
+        ({"type": "shamir", "recovery_seal": False}, "shamir"),
+        ({"type": "shamir"}, "shamir"),
+        ({}, None),
+    ],
+)
+def test_the_type_of_recovery_keys_is_none_of_the_seal(answer: dict[str, Any], kind: str | None) -> None:
+    assert seal_type(answer) == kind
+
+
+def test_the_seal_of_an_older_auto_unseal(vault: FakeVault) -> None:
+    node(vault, URL, 200, recovery_seal=True)
+    told = read_health(vault.client()).seal
+    assert told is not None
+    assert (told["type"], told["recovery_seal"]) == (None, True)
