@@ -52,6 +52,6 @@ options:
     default: 2
   proxies:
     description:
-      - Proxy URL by scheme. If not set, those of the environment are used.
+      - Proxy URL by scheme. If not set, those of the environment are used. V({}) uses none.
     type: dict
 """

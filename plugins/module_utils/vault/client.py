@@ -11,6 +11,7 @@ is safe to repeat is repeated, and each failure is told apart by what has to be 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Union
 from urllib.parse import urlsplit
 
+from .encoding import CHUNK, decoded
 from .errors import VaultAuthError, VaultConfigError, VaultError, VaultSealedError, VaultUnreachableError
 from .failures import from_exception, from_response, is_transient
 
@@ -31,10 +33,9 @@ except ImportError as error:
 else:
     HVAC_IMPORT_ERROR = None
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "LIST"})
-CHUNK = 256 * 1024
-"""Bytes asked of the socket at once while a snapshot streams."""
+_CREDENTIALS = re.compile(r"(?:(?<=://)|^(?!\w+://)).*@")
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "LIST"})
 UPLOAD_STALL = 60.0
 """Seconds for which a server may take nothing of an upload: urllib3 sends a body under the limit for connecting."""
 
@@ -111,8 +112,25 @@ class Connection:
         return self.ca_cert or os.environ.get("REQUESTS_CA_BUNDLE") or True
 
 
+def _shown_proxy(connection: Connection, proxies: Mapping[str, str]) -> str:
+    """Return the proxy on the way and who named it, for messages, without user and password; empty without a proxy."""
+    proxy = requests.utils.select_proxy(connection.url, proxies)
+    if not proxy:
+        return ""
+    scheme = urlsplit(connection.url).scheme
+    names = [name for plain in (f"{scheme}_proxy", "all_proxy") for name in (plain, plain.upper())]
+    variable = next((name for name in names if os.environ.get(name)), "the environment")
+    origin = variable if connection.proxies is None else "the option proxies"
+    return f" through the proxy {_CREDENTIALS.sub('', proxy)} (of {origin})"
+
+
 class _Transport(JSONAdapter):  # type: ignore[misc]
-    """hvac's adapter with our rules for retries, redirects and errors."""
+    """hvac's adapter with our rules for retries, redirects and errors.
+
+    Attributes:
+        proxy: the proxy on the way, for messages; empty without one.
+        where: the server's address and the proxy on the way, for messages.
+    """
 
     def __init__(self, connection: Connection, sleep: Callable[[float], None], session: Any = None) -> None:
         if session is None:
@@ -133,6 +151,8 @@ class _Transport(JSONAdapter):  # type: ignore[misc]
             namespace=connection.namespace,
             verify=connection.verify,
         )
+        self.proxy = _shown_proxy(connection, session.proxies)
+        self.where = connection.url + self.proxy
         self._retries = connection.retries
         self._sleep = sleep
 
@@ -152,14 +172,14 @@ class _Transport(JSONAdapter):  # type: ignore[misc]
                     _unused = response.content  # read where a connection that breaks off is told from a bug
             except (requests.RequestException, OSError) as caught:
                 timeout = kwargs.get("timeout", self._kwargs["timeout"])
-                error, never_sent = from_exception(caught, method, self.base_uri, url, timeout)
+                error, never_sent = from_exception(caught, method, self.where, url, timeout, bool(self.proxy))
                 repeatable = isinstance(error, VaultUnreachableError) and is_transient(caught)
                 if left <= 0 or not repeatable or not (never_sent or method in SAFE_METHODS):
                     raise error from caught
             else:
                 if response.status_code < 300 or not raise_exception:
                     return response
-                error = from_response(response, method, self.base_uri, url)
+                error = from_response(response, method, self.where, url)
                 # 412: the node has not caught up yet; 429 and 502-504: busy or between two leaders.
                 if method not in SAFE_METHODS or response.status_code not in (412, 429, 502, 503, 504) or left <= 0:
                     raise error
@@ -244,8 +264,9 @@ class VaultClient:
             body = None
         if not isinstance(body, dict):
             raise VaultUnreachableError(
-                f"{method} {path} at {self.connection.url} was answered with HTTP {response.status_code} and something "
-                "that is not Vault's JSON. Check that the address is a Vault server and no proxy or load balancer page."
+                f"{method} {path} at {self._transport.where} was answered with HTTP {response.status_code} "
+                "and something that is not Vault's JSON. Check that the address is a Vault server and no proxy or load "
+                "balancer page."
             )
         return body
 
@@ -254,7 +275,7 @@ class VaultClient:
         response = self._transport.send("GET", f"/v1/{path}", raise_exception=False)
         if response.status_code == 400:
             # Go's server says so when it is spoken to in clear text on a TLS port.
-            raise from_response(response, "GET", self.connection.url, path)
+            raise from_response(response, "GET", self._transport.where, path)
         try:
             body = response.json()
         except ValueError:
@@ -323,15 +344,18 @@ class VaultClient:
             VaultError: before the first byte, or as VaultUnreachableError when the stream breaks off.
         """
         timeout = (self.connection.connect_timeout, first_byte_timeout)
-        response = self._transport.send("GET", f"/v1/{path}", stream=True, timeout=timeout)
+        # What a snapshot holds is compressed already. A proxy that compresses it again would change its checksum.
+        headers = {"Accept-Encoding": "identity"}
+        response = self._transport.send("GET", f"/v1/{path}", headers=headers, stream=True, timeout=timeout)
         try:
-            yield self._chunks(response, path, timeout)
+            where = f"GET {path} at {self._transport.where}"
+            encoding = str(response.headers.get("Content-Encoding") or "identity")
+            yield decoded(self._chunks(response, path, timeout), encoding, where)
         finally:
             response.close()
 
     def _chunks(self, response: requests.Response, path: str, timeout: tuple[float, float]) -> Iterator[bytes]:
         try:
-            # Not iter_content: it would undo the gzip that is the snapshot's own format.
             while True:
                 chunk = response.raw.read(CHUNK, decode_content=False)
                 if not chunk:
@@ -339,11 +363,11 @@ class VaultClient:
                 yield chunk
         except Exception as caught:
             if isinstance(caught, (OSError, requests.RequestException)) or "urllib3" in type(caught).__module__:
-                raise from_exception(caught, "GET", self.connection.url, path, timeout)[0] from caught
+                raise from_exception(caught, "GET", self._transport.where, path, timeout)[0] from caught
             raise
 
     def upload(self, path: str, body: Any, timeout: float) -> None:
-        """POSTs a file object as it is read; never repeated.
+        """POSTs a file object as it is read, without an encoding; never repeated.
 
         Args:
             path: below ``/v1/``.

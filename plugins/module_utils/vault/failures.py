@@ -52,12 +52,14 @@ def _is_timeout(cause: BaseException) -> bool:
 
 
 def from_exception(
-    error: BaseException, method: str, base: str, path: str, timeout: Timeout
+    error: BaseException, method: str, base: str, path: str, timeout: Timeout, proxied: bool = False
 ) -> tuple[VaultError, bool]:
     """The error for a request that got no answer, and whether the request certainly never reached the server.
 
     Args:
+        base: address of the server, and the proxy on the way there, for the message.
         timeout: seconds, or a pair of connect and read seconds, for the message.
+        proxied: whether a proxy is on the way: it is the proxy, and not the server, that is resolved and connected to.
     """
     connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     causes = _causes(error)
@@ -71,12 +73,24 @@ def from_exception(
     if isinstance(error, exceptions.SSLError) or any(isinstance(c, urllib3_exceptions.SSLError) for c in causes):
         if any(mark in texts for mark in ("WRONG_VERSION_NUMBER", "record layer failure", "UNKNOWN_PROTOCOL")):
             return VaultConfigError(
-                f"{where}: the server does not speak TLS on this port. Use http:// if that is meant, or the right port."
+                f"{where}: the server{' or the proxy' if proxied else ''} does not speak TLS on this port. Use http:// "
+                "if that is meant, or the right port."
             ), True
         # It may have broken off with the request on its way: nothing tells this from a failed handshake.
         return VaultUnreachableError(f"{where}: the TLS connection failed ({_innermost(causes)})."), False
     if isinstance(error, (exceptions.InvalidURL, exceptions.MissingSchema, exceptions.InvalidSchema)):
+        if proxied:
+            socks = "SOCKS" in texts and ": PySocks, which it takes, is not installed here"
+            return VaultConfigError(
+                f"{where}: the proxy cannot be used{socks or ''}. Give its address as http://HOST:PORT, or set proxies "
+                "to {} to connect without one."
+            ), True
         return VaultConfigError(f"{where}: this is no valid address. Give url as https://HOST:PORT."), True
+    if proxied and (problem := _proxy_problem(causes, connect)):
+        return VaultUnreachableError(
+            f"{where}: {problem}. Nothing was sent to Vault. Correct the address of the proxy, or connect without it: "
+            "add Vault's host to NO_PROXY, or set proxies to {}."
+        ), True
     if any(isinstance(cause, socket.gaierror) for cause in causes) or "NameResolution" in texts:
         return VaultUnreachableError(
             f"{where}: the host name cannot be resolved. Check DNS, or use an IP address."
@@ -107,6 +121,21 @@ def from_exception(
     return VaultUnreachableError(
         f"{where}: the connection broke off ({_innermost(causes)}). Look at the server's log for this moment."
     ), False
+
+
+def _proxy_problem(causes: list[BaseException], connect: float) -> str:
+    """Why there is no connection through the proxy, empty if there is one."""
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return "the host name of the proxy cannot be resolved"
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return "the proxy refused the connection"
+    # To urllib3 a connection that failed is a kind of connect timeout.
+    if any(isinstance(cause, urllib3_exceptions.NewConnectionError) for cause in causes):
+        return f"no connection to the proxy ({_innermost(causes)})"
+    if any(isinstance(cause, (exceptions.ConnectTimeout, urllib3_exceptions.ConnectTimeoutError)) for cause in causes):
+        return f"no connection to the proxy within {connect:g} s"
+    tunnel = next((str(cause) for cause in causes if str(cause).startswith("Tunnel connection failed")), "")
+    return f"the proxy does not connect to Vault ({tunnel})" if tunnel else ""
 
 
 def _certificate_problem(texts: str) -> str:
@@ -146,6 +175,11 @@ def from_response(response: Response, method: str, base: str, path: str) -> Vaul
             "followed, as the token would go along. Ask that node itself if it is yours.",
             status,
             errors,
+        )
+    if status == 407:
+        return VaultUnreachableError(
+            f"{where}: the proxy asks for a login (HTTP 407). Put user and password into the address of the proxy, or "
+            "set proxies to {} to connect without it."
         )
     if status == 503 and "sealed" in said:
         return VaultSealedError(f"{where}: Vault is sealed. Unseal the node, or restore access to its KMS key.")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -79,6 +80,11 @@ class TestTaken:
         assert taken.manifest["seal_type"] == "shamir"
         (seen,) = cluster.sent("GET", SNAPSHOT_API)
         assert (seen.node, seen.options["timeout"][1]) == (OTHER, 600.0)
+
+    def test_through_a_proxy_that_compresses(self, cluster: FakeVault, dest: Path) -> None:
+        body = Stream(pieces(gzip.compress(GOOD)))
+        cluster.on("GET", SNAPSHOT_API, body, at=OTHER, headers={"Content-Encoding": "gzip"})
+        assert take(cluster.client(token="hvs.t"), dest, 600.0, now=lambda: NOW).path.read_bytes() == GOOD
 
     def test_of_an_older_vault_whose_seal_is_not_told(self, cluster: FakeVault, dest: Path) -> None:
         node(cluster, OTHER, 200, recovery_seal=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -55,6 +56,19 @@ def entry(name: str, size: int = 5) -> dict[str, Any]:
 
 def nothing_there(stub: Stubber) -> None:
     stub.add_response("list_objects_v2", {}, {"Bucket": "backups", "Prefix": f"eu/{NAME}", "MaxKeys": 1})
+
+
+def test_a_proxy_that_is_down_is_named_without_its_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    options = {**OPTIONS, "proxies": {"https": f"http://user:pass@127.0.0.1:{port}"}}
+    bucket = Bucket({**options, "retries": 0, "timeout": 1})
+    with pytest.raises(StoreError) as caught:
+        bucket.send("head_bucket", "reach the bucket")
+    said = str(caught.value)
+    assert f"through the proxy 127.0.0.1:{port}: " in said
+    assert "Correct proxies of this destination" in said
+    assert "pass" not in said
 
 
 def test_a_listing_goes_from_page_to_page(client: Any, stub: Stubber) -> None:

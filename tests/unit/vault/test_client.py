@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import (
+    CHUNK,
     Connection,
     VaultClient,
 )
@@ -262,12 +266,45 @@ class TestAnswers:
 
 class TestStreams:
     def test_arrives_as_it_was_sent(self, vault: FakeVault) -> None:
-        # With this header, requests would undo the gzip that is the snapshot's own format.
-        vault.on("GET", "x", Stream([b"\x1f\x8babc", b"def"]), headers={"Content-Encoding": "gzip"})
+        # The gzip that is the snapshot's own format.
+        vault.on("GET", "x", Stream([b"\x1f\x8babc", b"def"]), headers={"Content-Type": "application/gzip"})
         with vault.client(timeout=30.0, connect_timeout=4.0).download("x", 600.0) as chunks:
             assert b"".join(chunks) == b"\x1f\x8babcdef"
         assert vault.seen[0].options["stream"] is True
         assert vault.seen[0].options["timeout"] == (4.0, 600.0)
+        assert vault.seen[0].headers["Accept-Encoding"] == "identity"
+
+    @pytest.mark.parametrize("encoding", ["gzip", "X-GZip", "deflate"])
+    def test_less_what_a_proxy_has_encoded(self, vault: FakeVault, encoding: str) -> None:
+        snapshot = gzip.compress(os.urandom(1000)) + bytes(3 * CHUNK)
+        sent = zlib.compress(snapshot) if encoding == "deflate" else gzip.compress(snapshot)
+        pieces: list[bytes | BaseException] = [sent[:1], *(sent[at : at + 100] for at in range(1, len(sent), 100))]
+        vault.on("GET", "x", Stream(pieces), headers={"Content-Encoding": encoding})
+        with vault.client().download("x", 600.0) as chunks:
+            found = list(chunks)
+        assert b"".join(found) == snapshot
+        assert max(map(len, found)) <= CHUNK
+
+    @pytest.mark.parametrize(
+        ("encoding", "body", "kind", "said"),
+        [
+            ("br", b"abc", VaultConfigError, "Content-Encoding br, which cannot be decoded here"),
+            ("gzip, gzip", b"abc", VaultConfigError, "leave its answers as they are"),
+            ("gzip", b"no gzip", VaultUnreachableError, "and is damaged"),
+            ("gzip", gzip.compress(b"abc" * 999)[:-9], VaultUnreachableError, "and ended early"),
+        ],
+    )
+    def test_in_an_encoding_that_cannot_be_undone(
+        self, vault: FakeVault, encoding: str, body: bytes, kind: type[Exception], said: str
+    ) -> None:
+        vault.on("GET", "x", Stream([body]), headers={"Content-Encoding": encoding})
+        with vault.client().download("x", 1.0) as chunks, pytest.raises(kind, match=said):
+            list(chunks)
+
+    def test_an_upload_has_no_encoding(self, vault: FakeVault) -> None:
+        vault.on("POST", "x", {})
+        vault.client().upload("x", io.BytesIO(b"snapshot"), 1.0)
+        assert not [name for name in vault.seen[0].headers if "encoding" in name.lower()]
 
     @pytest.mark.parametrize("broken", [ProtocolError("Connection broken: IncompleteRead"), OSError("broke"), reset()])
     def test_that_breaks_off(self, vault: FakeVault, broken: BaseException) -> None:
@@ -307,3 +344,42 @@ class TestLogout:
         client.logout()
         assert client.token == TOKEN
         assert vault.seen == []
+
+
+class TestProxies:
+    def message(self, client: VaultClient) -> str:
+        with pytest.raises(VaultError) as caught:
+            client.request("GET", "sys/leader")
+        return str(caught.value)
+
+    @pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+    def test_one_of_the_environment_is_named_without_its_password(
+        self, vault: FakeVault, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv(name, "http://user:pass@w@proxy:3128")
+        vault.on("GET", "sys/leader", raises=refused())
+        said = self.message(vault.client())
+        assert said.startswith(
+            f"GET sys/leader at {URL} through the proxy http://proxy:3128 (of {name}): the proxy refu"
+        )
+        assert "pass" not in said
+        assert "Vault is not running" not in said
+
+    def test_one_of_the_option(self, vault: FakeVault) -> None:
+        vault.on("GET", "sys/leader", raises=silent())
+        client = vault.client(proxies={"https": "proxy:3128"})
+        assert f"{URL} through the proxy proxy:3128 (of the option proxies): connected, then" in self.message(client)
+        vault.clear("GET", "sys/leader").on("GET", "sys/leader", b"<html>", 407)
+        assert "the proxy asks for a login (HTTP 407)" in self.message(client)
+        vault.clear("GET", "sys/leader").on("GET", "sys/leader", b"<html>")
+        assert "through the proxy proxy:3128 (of the option proxies) was answered with" in self.message(client)
+
+    @pytest.mark.parametrize("options", [{"proxies": {}}, {}])
+    def test_none_is_not_named(
+        self, vault: FakeVault, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+    ) -> None:
+        monkeypatch.setenv("https_proxy", "http://proxy:3128")
+        if not options:
+            monkeypatch.setenv("no_proxy", "vault-1")
+        vault.on("GET", "sys/leader", raises=refused())
+        assert "proxy" not in self.message(vault.client(**options))

@@ -142,6 +142,39 @@ def test_no_answer(raised: BaseException, kind: type[Exception], said: str, neve
         assert is_transient(raised) is transient
 
 
+def test_what_stops_at_the_proxy_is_not_the_fault_of_vault() -> None:
+    tunnel = OSError("Tunnel connection failed: 403 Forbidden")
+    for raised, said in (
+        (proxy_refused(), "the proxy refused the connection. Nothing was sent to Vault"),
+        (unresolved(), "the host name of the proxy cannot be resolved. "),
+        (unanswered(), "no connection to the proxy within 5 s. "),
+        (
+            new_connection(OSError(113, "No route to host")),
+            "no connection to the proxy ([Errno 113] No route to host). ",
+        ),
+        (unconnected(lower.ProxyError("Unable to connect to proxy", tunnel), tunnel), "(Tunnel connection failed: 403"),
+    ):
+        error, unsent = from_exception(raised, "POST", "https://v through …", "/v1/x", (5.0, 30.0), proxied=True)
+        assert error.__class__ is UNREACHABLE
+        assert said in str(error)
+        assert "set proxies to {}" in str(error)
+        assert unsent is True
+
+
+def test_a_proxy_that_cannot_be_used() -> None:
+    for raised in (requests.exceptions.InvalidProxyURL("http://u:secret@"), requests.exceptions.InvalidSchema("SOCKS")):
+        error, _unsent = from_exception(raised, "GET", "https://v", "/v1/x", 5.0, proxied=True)
+        assert error.__class__ is CONFIG
+        assert "the proxy cannot be used" in str(error)
+        assert "secret" not in str(error)
+
+
+def test_a_request_that_broke_off_behind_a_proxy_may_have_arrived() -> None:
+    for raised in (hung_up(), silent(), reset()):
+        _error, unsent = from_exception(raised, "POST", "http://v", "/v1/x", 5.0, proxied=True)
+        assert unsent is False
+
+
 def test_one_timeout_for_both() -> None:
     assert "no connection within 7 s" in str(from_exception(unanswered(), "GET", "https://v", "/v1/x", 7.0)[0])
 

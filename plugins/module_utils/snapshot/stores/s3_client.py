@@ -199,7 +199,10 @@ class Bucket:
             raise self._explain(error, doing, "get_object") from error
 
     def _explain(self, error: Any, doing: str, operation: str) -> StoreError:
-        where = f"in {self.label} at {self._client.meta.endpoint_url}"
+        endpoint = str(self._client.meta.endpoint_url)
+        proxy = (self.options.get("proxies") or {}).get(endpoint.partition(":")[0], "")
+        through = f" through the proxy {proxy.rpartition('@')[2]}" if proxy else ""
+        where = f"in {self.label} at {endpoint}{through}"
         request = self._client.meta.method_to_api_mapping[operation]
         if not isinstance(getattr(error, "response", None), dict):
             said = str(error).rstrip(".")
@@ -241,6 +244,8 @@ def _silence(error: Exception) -> str:
         return "Give access_key and secret_key, a profile, AWS_ACCESS_KEY_ID, or this host a role."
     if "SSL" in name:
         return "Give the authority of this endpoint as ca_cert."
+    if "Proxy" in name:
+        return "Correct proxies of this destination, or leave it out. Then run this again."
     if "Param" in name:
         return "Correct the options of this destination."
     return "Check endpoint_url, region, network and firewall, then run this again."
