@@ -64,8 +64,9 @@ class Change(NamedTuple):
 
 
 def masked(environment: str) -> str:
-    """A file of variables with their values hidden."""
-    return re.sub(r"^([^#=\n]+)=.*$", rf"\1={MASK}", environment, flags=re.MULTILINE)
+    """A file of variables with their values hidden, those of several lines too."""
+    value = r'"(?:\\.|[^"\\])*"|[^\n]*'
+    return re.sub(rf"^([^#=\n]+)=(?:{value})$", rf"\1={MASK}", environment, flags=re.MULTILINE | re.DOTALL)
 
 
 def environment_file(secrets: Mapping[str, str]) -> str:

@@ -154,6 +154,12 @@ def test_what_is_between_quotes_for_systemd() -> None:
     assert install.environment_file({"B": 'a"b\\c$d`e', "A": "x y'z#"}) == 'A="x y\'z#"\nB="a\\"b\\\\c\\$d\\`e"\n'
 
 
+def test_a_secret_of_several_lines_is_masked_whole() -> None:
+    secrets = {"A": "one", "KEY": '-----BEGIN "x\\" KEY-----\nMII=abc\n-----END-----\n', "Z": "last"}
+    masked = install.masked(install.environment_file(secrets) + "PLAIN=word\n")
+    assert masked == "".join(f"{name}={install.MASK}\n" for name in (*secrets, "PLAIN"))
+
+
 @pytest.mark.parametrize(
     ("dry_run", "message"),
     [
