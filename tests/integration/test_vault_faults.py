@@ -23,6 +23,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client 
 from integration.run_ansible import Ansible, task
 from lab import Lab
 from lab.archives import write_archive
+from lab.binaries import server
 from lab.pki import Authority
 from lab.processes import free_port
 from lab.vault import VaultCluster
@@ -277,4 +278,22 @@ def test_a_listener_that_redacts_hides_no_leader(lab: Lab, ansible: Ansible) -> 
     assert _client(standby.address, ca).at_leader().connection.url == leader.address
     [info] = ansible.run([task("vault_health_info", url=standby.address, ca_cert=ca)])
     assert (info["serving"], info["leader_address"], info["version"]) == (True, leader.address, None)
+    cluster.stop()
+
+
+@pytest.mark.skipif(server().product == "Vault", reason="permanent non-voters take OpenBao, or Vault Enterprise")
+def test_redundant_does_not_wait_for_a_permanent_non_voter(lab: Lab) -> None:
+    cluster = lab.cluster("non-voter", awskms=False)
+    cluster.stop()
+    node = cluster.nodes[-1]
+    config = json.loads(node.config_file.read_text())
+    config["storage"]["raft"]["retry_join_as_non_voter"] = True
+    node.config_file.write_text(json.dumps(config))
+    cluster.start()
+    cluster.initialize(shares=1, threshold=1, wait_voters=False)
+    ca = str(cluster.ca_file)
+    clients = [VaultClient(Connection(url, ca_cert=ca), cluster.root_token) for url in cluster.addresses]
+    state = several.wait_for(clients, "redundant", timeout=60)
+    assert state.autopilot is not None
+    assert (len(state.autopilot["voters"]), len(state.peers or [])) == (2, 3)
     cluster.stop()
