@@ -93,7 +93,7 @@ options:
       content:
         description: Content, PEM. If it is empty, the module leaves the file alone.
         type: str
-        required: true
+        default: ""
   folders:
     description: Folders, in the order in which they are created. Their group is that of O(user).
     type: list
@@ -175,7 +175,7 @@ CERTIFICATE: dict[str, dict[str, Any]] = {
     "path": {"type": "path", "required": True},
     "mode": {"type": "str", "default": "0640"},
     "name": {"type": "str", "required": True},
-    "content": {"type": "str", "required": True, "no_log": True},
+    "content": {"type": "str", "default": "", "no_log": True},
 }
 FOLDER: dict[str, dict[str, Any]] = {
     "path": {"type": "path", "required": True},

@@ -36,8 +36,16 @@ class Restored:
     seconds: dict[str, float]
 
 
-def inspect_target(client: VaultClient) -> NodeHealth:
-    """The leader's state; what must hold before anything is sent. Raises VaultError."""
+def inspect_target(client: VaultClient, cluster_id: str | None = None) -> NodeHealth:
+    """Return the leader's state, if it is one that a snapshot may be sent to.
+
+    Args:
+        cluster_id: of the only cluster whose data may be replaced. None accepts every one.
+
+    Raises:
+        VaultConfigError: it is another cluster, or does not store its data in Raft.
+        VaultError: it is no leader, among others.
+    """
     leader = client.at_leader()
     health = read_health(leader)
     if health.http_status != 200:
@@ -50,6 +58,13 @@ def inspect_target(client: VaultClient) -> NodeHealth:
         raise VaultConfigError(
             f"{leader.connection.url} stores its data in '{storage}': a Raft snapshot cannot be restored there."
         )
+    if cluster_id is not None and health.cluster_id != cluster_id:
+        raise VaultConfigError(
+            f"Cannot restore: the leader {leader.connection.url} is in the cluster with the ID "
+            f"{health.cluster_id or 'not reported'} (name '{health.cluster_name or 'not reported'}'), and only the "
+            f"data of the cluster {cluster_id} may be replaced. No snapshot was sent, no data was changed. Find out "
+            "how the node joined that cluster (retry_join in its configuration, its data folder) before the next run."
+        )
     return health
 
 
@@ -61,10 +76,12 @@ def restore(
     reload_timeout: float,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
+    cluster_id: str | None = None,
 ) -> Restored:
-    """Replaces all data of the cluster by the snapshot's. Sent once, never again by itself.
+    """Replace all data of the cluster by the snapshot's. The snapshot is sent once, and never again unattended.
 
     Args:
+        cluster_id: of the only cluster whose data may be replaced, checked after the file and right before it is sent.
         force: skips the check that the snapshot is of the same seal, for one of another cluster.
         upload_timeout: seconds to wait for the answer after the last byte was sent.
         reload_timeout: seconds to wait for the leader to have reloaded.
@@ -76,7 +93,7 @@ def restore(
     moments = [monotonic()]
     info = verify(path)
     moments.append(monotonic())
-    before = inspect_target(client)
+    before = inspect_target(client, cluster_id)
     leader = client.at(before.url)
     # The restore replaces the token store: from then on this token is nobody's.
     watcher = VaultClient(leader.connection)
