@@ -310,7 +310,8 @@ def test_data_is_not_replaced_unless_the_operator_names_the_cluster(
     finished = playbook.run(*check)
     assert finished.rc == 2, finished.output
     assert "holds the data of the cluster 'prod'" in finished.words
-    assert "-e vault_recovery_confirm=prod" in finished.words
+    assert "with that name in vault_recovery_confirm" in finished.words
+    assert "vault_recovery_confirm=" not in finished.words
     assert ("(vault_recovery_confirm is 'staging')" in finished.words) is (confirm == "staging")
     for node in serving.cluster.nodes:
         client = serving.cluster.client(node, serving.root_token)

@@ -51,8 +51,6 @@ print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null && return
 
 missing=()
 command -v git >/dev/null || missing+=(git)
-# The recovery's lock asks ps which process holds it.
-command -v ps >/dev/null || missing+=(procps)
 python="$(find_python)" || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -gt 0 ]; then

@@ -221,7 +221,7 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
     typed = f" (vault_recovery_confirm is '{situation.confirm}')" if situation.confirm else ""
     return None, (
         f"{initialized[0]['url']} is initialised and holds the data of the cluster '{name}'{typed}. To replace it, run "
-        f"this again with -e vault_recovery_confirm={name}; a safety snapshot of it is taken first."
+        "this again with that name in vault_recovery_confirm; a safety snapshot of it is taken first."
     )
 
 

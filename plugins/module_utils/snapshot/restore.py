@@ -17,6 +17,9 @@ from .archive import SnapshotInfo
 from .download import SNAPSHOT_API
 from .manifest import verify
 
+REMOVED = 530
+"""Status code of sys/health on a node that was removed from its cluster."""
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -141,11 +144,19 @@ def _wait_reloaded(
     while True:
         now = read_health(leader)
         moved_to = None
+        if now.removed_from_cluster or now.http_status == REMOVED:
+            raise VaultSealedError(
+                f"{leader.connection.url} took the snapshot, and reports that it was removed from its cluster "
+                f"(sys/health: {now.http_status}). So it reached the leader that the snapshot names: the snapshot's "
+                "origin is alive. Isolate the nodes from the origin, stop Vault on them, empty their data folders, "
+                "start Vault, and run this again."
+            )
         if now.sealed and (before.seal or {}).get("type") not in (None, "shamir"):
             raise VaultSealedError(
-                f"{leader.connection.url} took the snapshot and sealed itself: its "
-                f"{(before.seal or {}).get('type')} seal cannot decrypt what the snapshot was sealed with. Give it the "
-                "key of the snapshot's origin, and look at its log."
+                f"{leader.connection.url} took the snapshot and sealed itself. Its API does not report why "
+                f"(sys/health: {now.http_status}, seal type {(now.seal or {}).get('type')}). The reason is in the log "
+                "of Vault on that host. Two known ones: the KMS does not decrypt what the snapshot was sealed with "
+                "(another key, or no permission), or the KMS is unreachable."
             )
         if now.sealed:
             return True

@@ -24,7 +24,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.repo
 
 NODES = ["https://vault-1:8200", "https://vault-2:8200"]
 START = datetime(2026, 11, 24, 3, 0, tzinfo=timezone.utc)
-ME = Holder(1, "now", "controller", "root")
+ME = Holder(os.getpid(), "now", "controller", "root")
 READ = {"path": "secret/a", "node": NODES[0], "readable": True, "problem": None, "fields": ["a"]}
 UNREAD = {**READ, "readable": False, "problem": "There is nothing."}
 
@@ -36,7 +36,6 @@ def at(seconds: float) -> datetime:
 @pytest.fixture(autouse=True)
 def holder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "current_holder", lambda: ME)
-    monkeypatch.setattr(lock, "is_alive", lambda _holder: True)
 
 
 @pytest.fixture
@@ -149,7 +148,7 @@ class TestStart:
 
     def test_not_beside_another(self, recovery: Recovery, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         recovery.start(NODES, START)
-        monkeypatch.setattr(lock, "current_holder", lambda: Holder(2, "now", "controller", "alice"))
+        monkeypatch.setattr(lock, "current_holder", lambda: Holder(os.getpid(), "now", "controller", "alice"))
         with pytest.raises(HeldError, match="Another recovery is running"):
             recovery.start(NODES, at(1))
         assert read_json(folder / JOURNAL)["runs"] == 1
@@ -223,7 +222,7 @@ class TestEnd:
     ) -> None:
         self.begun(recovery, folder)
         recovery.end(Ending(status, 900), at(20))
-        monkeypatch.setattr(lock, "current_holder", lambda: Holder(2, "now", "controller", "alice"))
+        monkeypatch.setattr(lock, "current_holder", lambda: Holder(os.getpid(), "now", "controller", "alice"))
         recovery.start(NODES, at(60))
 
 

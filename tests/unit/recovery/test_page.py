@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
@@ -288,7 +289,7 @@ def test_a_long_value_is_cut() -> None:
 class TestPageThatCannotBeWritten:
     @pytest.fixture
     def recovery(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> process.Recovery:
-        monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(1, "now", "controller", "root"))
+        monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(os.getpid(), "now", "controller", "root"))
         recovery = process.Recovery(tmp_path, writes=True)
         recovery.start(NODES, START)
         return recovery
@@ -308,7 +309,7 @@ class TestPageThatCannotBeWritten:
         assert "Cannot write the HTML page of the recovery" in warning
         assert "Is a directory" in warning
         assert (tmp_path / JOURNAL).exists() is (status == FAILED)
-        monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(2, "now", "controller", "alice"))
+        monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(os.getpid(), "now", "controller", "alice"))
         recovery.start(NODES, START + timedelta(seconds=60))
 
     def test_nor_does_a_template_that_fails(self, recovery: process.Recovery, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,10 +107,10 @@ def test_action(nodes: list[dict[str, Any]], facts: dict[str, Any], action: str)
     [
         ([serving()], {}, f"{URL} is initialised and holds the data of the cluster 'prod'. To replace it"),
         ([serving()], {"confirm": "production"}, "vault_recovery_confirm is 'production'"),
-        ([serving()], {"confirm": "PROD"}, "-e vault_recovery_confirm=prod"),
+        ([serving()], {"confirm": "PROD"}, "with that name in vault_recovery_confirm"),
         ([serving()], {"confirm": " prod"}, "a safety snapshot of it is taken first"),
         ([serving()], {"confirm": "*"}, "run this again with"),
-        ([serving(name=None)], {"confirm": ""}, "vault_recovery_confirm=vault"),
+        ([serving(name=None)], {"confirm": ""}, "the cluster 'vault'. To replace it"),
         ([serving(), fresh(OTHER)], {}, "holds the data of the cluster"),
         # Keys of a temporary cluster that this one is not.
         ([serving()], {**KEYS, "own_token": False}, "holds the data of the cluster"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -37,7 +38,7 @@ def at(seconds: float) -> datetime:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    holder = lock.Holder(4711, "Tue Nov 24 03:00:00 2026", "controller", "ops")
+    holder = lock.Holder(os.getpid(), "Tue Nov 24 03:00:00 2026", "controller", "ops")
     monkeypatch.setattr(lock, "current_holder", lambda: holder)
     return tmp_path / "recovery"
 

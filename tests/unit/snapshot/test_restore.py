@@ -223,7 +223,15 @@ class TestReload:
     def test_an_auto_unseal_that_cannot_open_it_is_told(self, cluster: FakeVault, path: Path, clock: Clock) -> None:
         node(cluster, OTHER, 200, type="awskms")
         self.after(cluster, self.look(cluster, 503, None))
-        with pytest.raises(VaultSealedError, match="sealed itself: its awskms seal cannot decrypt"):
+        with pytest.raises(VaultSealedError, match=r"does not report why \(sys/health: 503, seal type awskms\)"):
+            send(cluster, path, clock)
+
+    def test_a_node_that_was_removed_from_its_cluster_points_to_a_living_origin(
+        self, cluster: FakeVault, path: Path, clock: Clock
+    ) -> None:
+        node(cluster, OTHER, 200, type="awskms")
+        self.after(cluster, self.look(cluster, 530, None))
+        with pytest.raises(VaultSealedError, match=r"removed from its cluster \(sys/health: 530\).* origin is alive"):
             send(cluster, path, clock)
 
     def test_a_version_that_tells_no_index(self, cluster: FakeVault, path: Path, clock: Clock) -> None:
