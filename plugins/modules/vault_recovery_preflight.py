@@ -146,6 +146,13 @@ cluster_id:
   returned: success
   type: str
   sample: null
+standby_reads:
+  description:
+    - Whether standbys answer reads themselves, as those of OpenBao 2.5 and newer, and so have to be restarted after the
+      restore.
+  returned: success
+  type: bool
+  sample: false
 init_file:
   description: Where the temporary cluster's keys lie, or will lie, until the recovery is finished.
   returned: success

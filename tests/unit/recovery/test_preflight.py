@@ -196,6 +196,23 @@ def test_key_shares_have_to_make_a_root_token_where_one_is_needed(
     assert any("a root token from key shares" in problem for problem in decision.problems) is refused
 
 
+@pytest.mark.parametrize(
+    ("nodes", "restarted"),
+    [
+        ([fresh(**OPENBAO), fresh(OTHER, **OPENBAO)], True),
+        ([fresh(**OPENBAO)], False),
+        ([fresh(version="2.4.4", product="OpenBao"), fresh(OTHER, version="2.4.4", product="OpenBao")], False),
+        ([fresh(version="2.6.0", product="Vault"), fresh(OTHER, version="2.6.0", product="Vault")], False),
+        ([fresh(**OPENBAO, seal={"type": "shamir"}), fresh(OTHER, **OPENBAO, seal={"type": "shamir"})], False),
+    ],
+)
+def test_standbys_that_answer_reads_are_restarted(nodes: list[dict[str, Any]], restarted: bool) -> None:
+    seal = nodes[0]["seal"]["type"]
+    decision = decide(nodes, snapshot={**SNAPSHOT, "manifest": {"vault_version": "1.21.0", "seal_type": seal}})
+    assert (decision.problems, decision.standby_reads) == ([], restarted)
+    assert any("restart OpenBao on every node" in step for step in decision.steps) is restarted
+
+
 def test_only_the_cluster_that_was_confirmed_may_be_replaced() -> None:
     assert decide([serving(), fresh(OTHER)], confirm="prod").cluster_id == "id-1"
     assert decide([fresh()]).cluster_id is None
