@@ -23,6 +23,9 @@ Name = Union[str, "os.PathLike[str]"]
 RESERVED = 64 * 1024
 """Bytes reserved for a file of keys; five shares encrypted to PGP keys of 4096 bits need a fifth of it."""
 
+LONGEST_JSON = 64 * 1024 * 1024
+"""Bytes of a JSON file that is read."""
+
 
 class StoreError(Exception):
     """A file could not be written, read or locked; the message says which, why and what to do next."""
@@ -176,22 +179,35 @@ def read_regular(path: Name, longest: int) -> bytes:
     return data
 
 
-def read_json(path: Name) -> dict[str, Any]:
-    """The object in a file.
+def read_json(path: Name, longest: int = LONGEST_JSON) -> dict[str, Any]:
+    """The object in a file of at most `longest` bytes.
 
     Raises:
         FileNotFoundError: it is not there.
         StoreError: it cannot be read, or is no JSON object.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
+        data = read_regular(path, longest)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StoreError(f"Cannot read {path}: {explain(error)}.") from error
+    return parse_json(data, path)
+
+
+def parse_json(data: bytes, where: Name) -> dict[str, Any]:
+    """Return the object that these bytes are. Raises StoreError with `where` they are from."""
+    try:
+        value = json.loads(data.decode())
     except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error}. Move it aside if it is not needed.") from error
+        raise damaged(where, str(error)) from error
+    except RecursionError:
+        raise damaged(where, "it is nested too deeply") from None
     if not isinstance(value, dict):
-        raise StoreError(f"{path} is damaged: it holds no JSON object. Move it aside if it is not needed.")
+        raise damaged(where, "it holds no JSON object")
     return value
+
+
+def damaged(where: Name, why: str) -> StoreError:
+    """Return the error for content that is not what was written."""
+    return StoreError(f"{where} is damaged: {why}. Move it aside if it is not needed.")

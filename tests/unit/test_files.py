@@ -212,7 +212,7 @@ class TestReadJson:
         assert read_json(dest) == {"a": None, "b": [1]}
         assert dest.read_text().startswith('{\n  "a": null')
 
-    @pytest.mark.parametrize("there", [b"", b"{", b"[]", b"1", b"\xff\xfe"])
+    @pytest.mark.parametrize("there", [b"", b"{", b"[]", b"1", b"\xff\xfe", b'{"a": ' + b"[" * 10**5])
     def test_damaged(self, dest: Path, there: bytes) -> None:
         dest.write_bytes(there)
         with pytest.raises(StoreError, match=f"{dest} is damaged"):
@@ -224,8 +224,19 @@ class TestReadJson:
 
     def test_unreadable(self, dest: Path) -> None:
         dest.mkdir()
-        with pytest.raises(StoreError, match=f"Cannot read {dest}: Is a directory"):
+        with pytest.raises(StoreError, match=f"Cannot read {dest}: it is no regular file"):
             read_json(dest)
+
+    def test_a_pipe_that_nobody_writes_into_ends_nothing(self, dest: Path) -> None:
+        os.mkfifo(dest)
+        with pytest.raises(StoreError, match=f"Cannot read {dest}: it is no regular file"):
+            read_json(dest)
+
+    def test_larger_than_may_be(self, dest: Path) -> None:
+        write_json(dest, {})
+        assert read_json(dest, 3) == {}
+        with pytest.raises(StoreError, match=f"Cannot read {dest}: it has more than 2 bytes"):
+            read_json(dest, 2)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import getpass
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..user import user_name
 from .journal import Journal
 
 RECOVERED, FAILED = "recovered", "failed"
@@ -59,7 +59,7 @@ def build_record(journal: Journal, ending: Ending, now: datetime) -> dict[str, A
         "finished_at": now.isoformat(timespec="milliseconds"),
         "nodes": data["nodes"],
         "runs": data["runs"],
-        "operator": f"{getpass.getuser()}@{platform.node()}",
+        "operator": f"{user_name()}@{platform.node()}",
         "versions": {**ending.versions, **({"server": server} if server else {})},
         "snapshot": {name: snapshot.get(name) for name in SNAPSHOT},
         "rejected_snapshots": [_rejected(one) for one in snapshot.get("rejected") or []],
