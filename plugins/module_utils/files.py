@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -118,25 +119,31 @@ def check_unused(dest: Path) -> None:
     except OSError as error:
         raise StoreError(f"Cannot write {dest}: {explain(error)}. Choose a folder that this user may write.") from error
     if used:
-        raise StoreError(f"{dest} exists and is not overwritten: it may hold keys. Move it aside or name another file.")
+        raise _used(dest)
+
+
+def _used(dest: Path) -> StoreError:
+    return StoreError(f"{dest} exists and is not overwritten: it may hold keys. Move it aside or name another file.")
 
 
 @contextmanager
 def reserved_json(dest: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Takes room on disk before something is fetched that must not be lost, and gives the function that writes it.
 
-    While the block runs, Ctrl-C and SIGTERM wait. A file that holds something already is never overwritten.
+    While the block runs, Ctrl-C and SIGTERM wait. A file that holds something already is never overwritten, and a file
+    that another user may have put there is never used.
 
     Raises:
         StoreError: the file exists, or there is no room; nothing was fetched yet.
     """
     waiting = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
-        handle = os.open(dest, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = _open_for_keys(dest)
     except OSError as error:
         raise StoreError(f"Cannot write {dest}: {explain(error)}. Choose a folder that this user may write.") from error
     with os.fdopen(handle, "r+b") as file:
-        check_unused(dest)
+        if file.read().strip():
+            raise _used(dest)
         try:
             os.fchmod(file.fileno(), 0o600)
             file.seek(0)
@@ -161,6 +168,30 @@ def reserved_json(dest: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
             yield write
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting)
+
+
+def _open_for_keys(dest: Path) -> int:
+    """Create the file, or open the one in which a killed run has only made room. Raises StoreError and OSError."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        return os.open(dest, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    # In a folder that others may write, theirs would receive the keys: a file, or one that a link or a name leads to.
+    refused = StoreError(
+        f"Cannot write keys to {dest}: it exists, and is not a file that only this user can open. Nothing was changed. "
+        "Check who has put it there, move it aside, and choose a folder that only this user may write."
+    )
+    try:
+        handle = os.open(dest, flags)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EACCES, errno.ENXIO, errno.EISDIR):
+            raise refused from error
+        raise
+    found = os.fstat(handle)
+    ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
+    if not ours or stat.S_IMODE(found.st_mode) & 0o077:
+        os.close(handle)
+        raise refused
+    return handle
 
 
 def read_regular(path: Name, longest: int) -> bytes:
