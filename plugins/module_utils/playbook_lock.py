@@ -10,7 +10,6 @@ that ends with it, so a small process of its own keeps the file open until ansib
 from __future__ import annotations
 
 import fcntl
-import getpass
 import json
 import os
 import platform
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from .files import StoreError, explain
+from .user import user_name
 
 _KEEPER = """
 import os, select, sys, time
@@ -74,12 +74,7 @@ class Holder:
 def current_holder() -> Holder:
     """Return the ansible-playbook run that this process is a worker of, which is its parent."""
     pid = os.getppid()
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        # A container's user need not have a name.
-        user = str(os.getuid())
-    return Holder(pid, _process(pid), platform.node(), user)
+    return Holder(pid, _process(pid), platform.node(), user_name())
 
 
 def _process(pid: int) -> str:

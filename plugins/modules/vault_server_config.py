@@ -113,9 +113,11 @@ options:
         type: bool
         default: false
   started_file:
-    description: Path of a file that the unit touches when it starts Vault, for RV(newer_than_start).
+    description:
+      - Path of a file that the unit touches as root when it starts Vault, for RV(newer_than_start).
+      - A file that another user owns counts as missing.
     type: path
-    default: /run/vault/started
+    default: /run/vault.started
 """
 
 EXAMPLES = r"""
@@ -196,7 +198,7 @@ SPEC: dict[str, dict[str, Any]] = {
     "unit": {"type": "str", "required": True},
     "certificates": {"type": "list", "elements": "dict", "default": [], "options": CERTIFICATE},
     "folders": {"type": "list", "elements": "dict", "default": [], "options": FOLDER},
-    "started_file": {"type": "path", "default": "/run/vault/started"},
+    "started_file": {"type": "path", "default": "/run/vault.started"},
 }
 
 

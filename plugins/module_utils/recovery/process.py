@@ -62,9 +62,10 @@ class Recovery:
         journal = self._journal(now)
         if self.writes:
             noted = dict(facts)
-            secrets = noted.get("secrets") or []
-            if secrets and all(secret.get("readable") for secret in secrets):
-                noted["readable_at"] = now.isoformat(timespec="milliseconds")
+            if "secrets" in noted:
+                secrets = noted["secrets"] or []
+                readable = bool(secrets) and all(secret.get("readable") for secret in secrets)
+                noted["readable_at"] = now.isoformat(timespec="milliseconds") if readable else None
             if noted:
                 journal.note(**noted)
             journal.add(name, detail, now)

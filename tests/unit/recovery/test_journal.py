@@ -179,7 +179,14 @@ class TestStep:
     @pytest.mark.parametrize("secrets", [[], [READ, UNREAD]])
     def test_secrets_that_were_not_read_are_not_readable(self, recovery: Recovery, secrets: list[Any]) -> None:
         recovery.start(NODES, START)
-        assert "readable_at" not in recovery.step("Read", {}, {"secrets": secrets}, at(14))["journal"]
+        assert recovery.step("Read", {}, {"secrets": secrets}, at(14))["journal"]["readable_at"] is None
+
+    @pytest.mark.parametrize("secrets", [[], [READ, UNREAD]])
+    def test_a_later_read_that_fails_takes_the_moment_back(self, recovery: Recovery, secrets: list[Any]) -> None:
+        recovery.start(NODES, START)
+        recovery.step("Read", {}, {"secrets": [READ]}, at(14))
+        assert recovery.step("Other", {}, {"restore": "done"}, at(15))["journal"]["readable_at"] is not None
+        assert recovery.step("Read", {}, {"secrets": secrets}, at(16))["journal"]["readable_at"] is None
 
     def test_a_full_disk_is_told(self, recovery: Recovery, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(_handle: int) -> None:
