@@ -25,6 +25,8 @@ from .vault import VaultCluster
 class Lab:
     """Context manager that owns one temporary folder (mode 0700) and everything that runs out of it.
 
+    PostgreSQL's data is in another one where root runs the lab.
+
     The folder goes when the lab ends, unless `keep` is set, or the lab ends by an exception while LAB_KEEP is set in
     the environment. What others than this machine have to reach listens at `address`.
     """
@@ -69,7 +71,7 @@ class Lab:
     def postgres(self) -> Postgres:
         """PostgreSQL, started when first asked for."""
         postgres = Postgres(self.folder / "postgres", self.address)
-        self._stops.append(postgres.stop)
+        self._stops += [postgres.remove, postgres.stop]
         postgres.start()
         return postgres
 
