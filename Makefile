@@ -48,7 +48,7 @@ setup: ## only install what the other targets need
 	@tests/tools/setup.sh
 
 lock: setup ## update tests/requirements.lock from tests/requirements.txt
-	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	@.venv/bin/uv pip compile --no-config --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    tests/requirements.txt --output-file tests/requirements.lock
 
 clean: ## remove .venv and every output in this folder (the cache of built servers stays)
