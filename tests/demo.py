@@ -164,7 +164,7 @@ def main(arguments: list[str]) -> int:
     progress = Progress(PARTS, verbose=parser.parse_args(arguments).verbose)
     try:
         found = server(progress=progress.note)
-        progress.line(f"This demo runs {found}: {found.path}")
+        progress.line(f"This demo runs {found.description}")
         progress.line("Another one: make demo VAULT_BIN=/path/to/vault-or-bao. All of Ansible's output: make demo V=1.")
         with Lab() as lab:
             demo(lab, progress)

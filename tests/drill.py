@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
     progress = Progress(PARTS, verbose=parser.parse_args(arguments).verbose)
     try:
         found = server(progress=progress.note)
-        progress.line(f"This drill runs {found}: {found.path}")
+        progress.line(f"This drill runs {found.description}")
         progress.line(f"It stores logs in Loki: {loki_binary(progress=progress.note)}")
         progress.line(
             "Another server: make drill VAULT_BIN=/path/to/vault-or-bao. All of Ansible's output: make drill V=1."
