@@ -267,8 +267,8 @@ def server(progress: Progress = print) -> Server:
         return identify(named)
     for program in (VAULT, OPENBAO):
         on_path = shutil.which(program.name)
-        if on_path and (found := _identified(Path(on_path))) and found.tested:
-            return found
+        if on_path and (there := _identified(Path(on_path))) and there.tested:
+            return there
     return identify(VAULT.cached if VAULT.cached.exists() else binary(OPENBAO, progress))
 
 
