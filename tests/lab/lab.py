@@ -134,6 +134,12 @@ class Lab:
         file.write_text(json.dumps(groups, indent=2) + "\n")
         return file
 
+    def logs(self, command: str) -> str:
+        """Return the place of the servers' logs, or how to keep them, for the end of a failed `command`."""
+        if self.keep or os.environ.get("LAB_KEEP"):
+            return f"The servers' logs are in {self.folder}."
+        return f"The servers' logs were removed. To keep those of another run: LAB_KEEP=1 {command}"
+
     def stop(self) -> None:
         """Stop every server, last started first, and remove the folder."""
         while self._stops:
