@@ -192,8 +192,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("\ndemo: interrupted. No server is left running.\n")
         return 130
     progress.line(
-        "\nAll of it ran on the loopback interface. No server is left running. What stays: the page and its record, "
-        f"\n.venv, and the programs in {cache_folder()}."
+        "\nAll of it ran on the loopback interface. No server is left running. "
+        f"What stays: the page with its record, .venv,\nand the programs in {cache_folder()}."
     )
     return 0
 
