@@ -21,7 +21,7 @@ def cache_folder() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         cause = "" if os.access(folder, os.W_OK | os.X_OK) else "this account cannot write in it"
     except OSError as error:
-        cause = str(error)
+        cause = error.strerror or str(error)
     if cause:
         raise LabError(
             f"Cannot use the cache folder {folder}: {cause}. Set XDG_CACHE_HOME to a folder that you can write."
