@@ -83,7 +83,7 @@ def store(lab: Lab, origin: Origin) -> dict[str, Any]:
         "region": lab.moto.region,
         "endpoint_url": lab.moto.endpoint,
         "addressing_style": "path",
-        "access_key": "store",
+        "access_key": lab.moto.access_key,
         "secret_key": SECRET_KEY,
     }
 
