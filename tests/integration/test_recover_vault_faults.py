@@ -240,6 +240,30 @@ def test_a_node_that_missed_the_change_of_keys_is_restarted(lost: Origin, tmp_pa
     assert_recovered(lost)
 
 
+@pytest.mark.both
+def test_a_node_that_dies_and_never_returns_is_left_out_and_joins_later(lost: Origin, tmp_path: Path) -> None:
+    cluster = lost.cluster
+    first, second, dead = cluster.nodes
+    playbook = lost.playbook(tmp_path, login=lost.seed.recovery, **QUICK)
+    run = playbook.start()
+    run.wait_for_task(NOTE)
+    run.kill_all()
+    dead.kill()
+    shutil.rmtree(dead.data)
+
+    refused = playbook.run("--check")
+    assert refused.rc == 2, refused.output
+    fewer = playbook.run(vault_recovery_nodes=[first.address, second.address])
+    assert fewer.rc == 0, fewer.output
+    for node in (first, second):
+        assert gives_origin(lost, node), node.name
+    # As it does days later, on a new host with an empty data folder.
+    dead.data.mkdir(mode=0o700)
+    dead.start()
+    wait_for("the node that was left out joins and serves", lambda: dead.health() in (200, 429, 473), 60)
+    wait_for("it gives the secret of the snapshot", lambda: gives_origin(lost, dead), 30)
+
+
 def test_standbys_of_openbao_know_the_mounts_of_the_snapshot(lost: Origin, tmp_path: Path) -> None:
     """With standby reads, as they are by default: each node answers a root token itself, without the active node."""
     cluster = lost.cluster

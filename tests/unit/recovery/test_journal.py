@@ -138,13 +138,38 @@ class TestStart:
         assert (folder / INIT).exists()
         assert read_json(aside if aside.exists() else folder / JOURNAL)["restore"] == "done"
 
-    @pytest.mark.parametrize("nodes", [NODES[:1], NODES[::-1], []])
+    @pytest.mark.parametrize("nodes", [["https://vault-9:8200"], [*NODES, "https://vault-9:8200"], NODES[::-1], []])
     def test_not_with_another_clusters(self, recovery: Recovery, folder: Path, nodes: list[str]) -> None:
         recovery.start(NODES, START)
+        recovery.step("Initialize", {}, {"temporary_cluster_id": "id-1"}, at(1))
         before = (folder / JOURNAL).read_bytes()
         with pytest.raises(RecoveryError, match=f"unfinished recovery of {', '.join(NODES)}"):
             recovery.start(nodes, at(60))
         assert (folder / JOURNAL).read_bytes() == before
+
+    def test_a_run_that_changed_nothing_blocks_nothing(self, recovery: Recovery, folder: Path) -> None:
+        recovery.start(NODES, START)
+        recovery.step("Preflight", {}, {"checks": []}, at(1))
+        started = recovery.start(["https://vault-9:8200"], at(60))
+        assert (started["resumed"], started["journal"]["nodes"]) == (False, ["https://vault-9:8200"])
+
+    @pytest.mark.parametrize("facts", [{"restore": "begun"}, {"safety_snapshot": "/x"}, {"temporary_cluster_id": "i"}])
+    def test_a_node_that_died_meanwhile_is_left_out(
+        self, recovery: Recovery, folder: Path, facts: dict[str, str]
+    ) -> None:
+        recovery.start(NODES, START)
+        recovery.step("x", {}, facts, at(1))
+        started = recovery.start(NODES[1:], at(60))
+        assert (started["resumed"], started["journal"]["nodes"]) == (True, NODES[1:])
+        # It does not come back into this recovery: it joins the recovered cluster.
+        with pytest.raises(RecoveryError, match="those that died meanwhile may be left out"):
+            recovery.start(NODES, at(120))
+
+    def test_keys_alone_are_a_change(self, recovery: Recovery, folder: Path) -> None:
+        recovery.start(NODES, START)
+        (folder / INIT).write_text("{}")
+        with pytest.raises(RecoveryError, match="unfinished recovery"):
+            recovery.start(["https://vault-9:8200"], at(60))
 
     def test_not_beside_another(self, recovery: Recovery, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         recovery.start(NODES, START)

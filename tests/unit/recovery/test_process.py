@@ -102,6 +102,7 @@ class TestRun:
 
     def test_a_folder_of_another_cluster_is_refused(self, folder: Path) -> None:
         Recovery(folder, writes=True).start(NODES, at(0))
+        Recovery(folder, writes=True).step("x", {}, {"restore": "begun"}, at(1))
         with pytest.raises(RecoveryError, match="unfinished recovery of https://vault-1:8200"):
             Recovery(folder, writes=True).start(["https://other:8200"], at(1))
 
