@@ -170,6 +170,8 @@ FIELDS = [*build_manifest("x", READ.finish(), ORIGIN, HALF_PAST_FIVE), "escrow_o
 NODE = {
     **dict.fromkeys(("url", "version", "problem", "cluster_name")),
     "reachable": True,
+    "product": "Vault",
+    "cluster_id": None,
     "removed_from_cluster": False,
     "initialized": False,
     "sealed": True,
