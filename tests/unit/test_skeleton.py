@@ -228,3 +228,11 @@ def test_an_option_of_the_command_line_is_no_longer_a_text_where_it_decides(role
         if bare.search(line) and not re.fullmatch(rf' *\w+: "{{{{ ({names}) }}}}"', line)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*-*.yml")), ids=lambda path: path.name)
+def test_a_play_of_several_hosts_does_not_rest_on_the_configured_strategy(path: Path) -> None:
+    """With ANSIBLE_STRATEGY=free each host goes its own way: rolling restarts would overlap."""
+    for play in yaml.safe_load(path.read_text(encoding="utf-8")):
+        if play.get("hosts", "localhost") != "localhost":
+            assert play.get("strategy") == "ansible.builtin.linear", play["name"]
