@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
         [*ansible_playbook(), "-i", str(inventory(folder)), *arguments],
         cwd=folder,
+        # Where the playbooks write what is relative.
+        env={**os.environ, "PWD": str(folder)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
