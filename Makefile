@@ -16,7 +16,7 @@ help: ## this list
 demo: setup ## back up a real cluster, lose all of it, and recover it, on loopback (V=1: all of Ansible's output)
 	@$(PYTHON) -m demo $(VERBOSE)
 
-drill: setup ## run the quarterly drill, all six parts, on loopback, and write its report (V=1: all of Ansible's output)
+drill: setup ## run the quarterly drill on loopback and write its report (the first run builds Loki: 3 to 5 minutes; V=1: all output)
 	@$(PYTHON) -m drill $(VERBOSE)
 
 test: setup ## unit, lint, sanity, integration and molecule, two at a time, with a table at the end
@@ -48,7 +48,7 @@ setup: ## only install what the other targets need
 	@tests/tools/setup.sh
 
 lock: setup ## update tests/requirements.lock from tests/requirements.txt
-	@.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	@.venv/bin/uv pip compile --no-config --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    tests/requirements.txt --output-file tests/requirements.lock
 
 clean: ## remove .venv and every output in this folder (the cache of built servers stays)

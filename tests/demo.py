@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.custodes.security_dr.plugins.module_utils.report.charts import duration
 from lab import Lab, LabError
 from lab.binaries import server
+from lab.cache import cache_folder
 from lab.playbook import RECOVER_VAULT, ROOT, Playbook
 from lab.progress import Progress, table
 from lab.seed import AppRole, Seed, seed
@@ -22,7 +23,8 @@ from lab.vault import VaultCluster
 
 BACK_UP_VAULT = "tests/lab/playbooks/back-up-vault.yml"
 BUCKET = "vault-snapshots"
-PAGE = ROOT / "build" / "demo" / "recovery.html"
+OUTPUT = ROOT / "build" / "demo"
+PAGE = OUTPUT / "recovery.html"
 PARTS = 6
 
 
@@ -72,10 +74,8 @@ def back_up(lab: Lab, progress: Progress, inventory: Path, seeded: Seed, store: 
     progress.play(Playbook(variables, lab.folder / "backup", inventory, BACK_UP_VAULT))
 
 
-def recover(
-    lab: Lab, progress: Progress, inventory: Path, seeded: Seed, store: dict[str, Any]
-) -> tuple[dict[str, Any], Path]:
-    """Run the recovery. Returns its record and its HTML page."""
+def recover(lab: Lab, progress: Progress, inventory: Path, seeded: Seed, store: dict[str, Any]) -> dict[str, Any]:
+    """Run the recovery, and copy its record and page, of a failed one as well, to OUTPUT. Returns the record."""
     folder = lab.folder / "recovery"
     variables = {
         "vault_recovery_snapshot": "latest",
@@ -89,9 +89,20 @@ def recover(
         f"recovery.json: vault_recovery_snapshot=latest, vault_recovery_store=s3://{store['bucket']}/{store['prefix']},"
         " a login, canaries"
     )
-    progress.play(Playbook(variables, folder, inventory, RECOVER_VAULT))
-    (record,) = folder.glob("recovery-*.json")
-    return json.loads(record.read_text()), record.with_suffix(".html")
+    try:
+        progress.play(Playbook(variables, folder, inventory, RECOVER_VAULT))
+    finally:
+        publish(folder)
+    record: dict[str, Any] = json.loads(PAGE.with_suffix(".json").read_text())
+    return record
+
+
+def publish(folder: Path) -> None:
+    """Copy the record and the page of a recovery, those that exist, to OUTPUT."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("recovery-*"):
+        if file.suffix in (".json", ".html"):
+            shutil.copy(file, PAGE.with_suffix(file.suffix))
 
 
 def prove(lab: Lab, cluster: VaultCluster, root_token: str, seeded: Seed) -> list[str]:
@@ -145,15 +156,13 @@ def demo(lab: Lab, progress: Progress) -> None:
     with progress.task("Kill all three nodes, delete their data, start fresh and empty nodes"):
         cluster.wipe_and_start()
     progress.part("Recover the cluster from the newest snapshot in S3, with the playbook recover-vault.yml")
-    record, page = recover(lab, progress, inventory, seeded, store)
+    record = recover(lab, progress, inventory, seeded, store)
     progress.part("Read secrets with a token that the lost cluster had issued")
     with progress.task("Ask every node"):
         proofs = prove(lab, cluster, root_token, seeded)
     progress.part("Result")
     for line in summary(record, proofs):
         progress.line(line)
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(page, PAGE)
     progress.line(f"\n  The page of this recovery is {PAGE.relative_to(ROOT)}: open it in a browser.")
 
 
@@ -162,20 +171,30 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--verbose", action="store_true", help="show all of Ansible's output (make demo V=1)")
     progress = Progress(PARTS, verbose=parser.parse_args(arguments).verbose)
+    # A failed demo must not leave the page of an earlier one.
+    shutil.rmtree(OUTPUT, ignore_errors=True)
     try:
         found = server(progress=progress.note)
-        progress.line(f"This demo runs {found}: {found.path}")
+        progress.line(f"This demo runs {found.description}")
         progress.line("Another one: make demo VAULT_BIN=/path/to/vault-or-bao. All of Ansible's output: make demo V=1.")
         with Lab() as lab:
-            demo(lab, progress)
+            try:
+                demo(lab, progress)
+            except LabError as error:
+                raise LabError(f"{error}\n{lab.logs('make demo')}") from error
     except LabError as error:
         progress.line()
         sys.stderr.write(f"demo: {error}\n")
+        if PAGE.exists():
+            sys.stderr.write(f"The page of the recovery is {PAGE.relative_to(ROOT)}: open it in a browser.\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ndemo: interrupted. No server is left running.\n")
         return 130
-    progress.line("\nAll of it ran on the loopback interface. No server is left running, and no file but the page.")
+    progress.line(
+        "\nAll of it ran on the loopback interface. No server is left running. "
+        f"What stays: the page with its record, .venv,\nand the programs in {cache_folder()}."
+    )
     return 0
 
 

@@ -21,6 +21,7 @@ from lab.playbook import ROOT
 from lab.progress import Progress, table
 
 OUTPUT = ROOT / "build" / "drill"
+REPORT = OUTPUT / "report.html"
 PARTS = 4
 
 
@@ -38,10 +39,11 @@ def drill(lab: Lab, progress: Progress) -> None:
         began = time.monotonic()
         progress.play(site.for_real())
         took = time.monotonic() - began
-        shutil.rmtree(OUTPUT, ignore_errors=True)
-        shutil.copytree(site.records, OUTPUT, ignore=shutil.ignore_patterns("*.lock", "recovery-*"))
     finally:
         site.stop()
+        # Of a failed drill as well.
+        if site.records.exists():
+            shutil.copytree(site.records, OUTPUT, ignore=shutil.ignore_patterns("*.lock", "recovery-*"))
     newest = json.loads(max(OUTPUT.glob("drill-*.json")).read_text())
     progress.part(f"Result: the drill took {took:.0f} s")
     rows = [
@@ -53,10 +55,9 @@ def drill(lab: Lab, progress: Progress) -> None:
     ]
     for line in table(rows):
         progress.line(line)
-    report = OUTPUT / "report.html"
-    progress.line(f"\n  The report is {report.relative_to(ROOT)}: open it in a browser.")
+    progress.line(f"\n  The report is {REPORT.relative_to(ROOT)}: open it in a browser.")
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
-        webbrowser.open(report.as_uri())
+        webbrowser.open(REPORT.as_uri())
 
 
 def main(arguments: list[str]) -> int:
@@ -64,18 +65,25 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
     parser.add_argument("--verbose", action="store_true", help="show all of Ansible's output (make drill V=1)")
     progress = Progress(PARTS, verbose=parser.parse_args(arguments).verbose)
+    # A failed drill must not leave the report of an earlier one.
+    shutil.rmtree(OUTPUT, ignore_errors=True)
     try:
         found = server(progress=progress.note)
-        progress.line(f"This drill runs {found}: {found.path}")
+        progress.line(f"This drill runs {found.description}")
         progress.line(f"It stores logs in Loki: {loki_binary(progress=progress.note)}")
         progress.line(
             "Another server: make drill VAULT_BIN=/path/to/vault-or-bao. All of Ansible's output: make drill V=1."
         )
         with Lab() as lab:
-            drill(lab, progress)
+            try:
+                drill(lab, progress)
+            except LabError as error:
+                raise LabError(f"{error}\n{lab.logs('make drill')}") from error
     except LabError as error:
         progress.line()
         sys.stderr.write(f"drill: {error}\n")
+        if REPORT.exists():
+            sys.stderr.write(f"The report of this drill is {REPORT.relative_to(ROOT)}: open it in a browser.\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\ndrill: interrupted. No server is left running.\n")

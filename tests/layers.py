@@ -244,6 +244,8 @@ def _start(layer: str, command: Command, *, marked: bool, polite: bool) -> tuple
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": str(TESTS),
         "PYTHONUNBUFFERED": "1",
+        # Ansible does not start under a locale that this system lacks.
+        "LC_ALL": "C.UTF-8",
         "MYPYPATH": f"{ROOT / '.venv' / 'collections'}{os.pathsep}{TESTS}",
         # What the tools would write to ~/.ansible stays out of the developer's home.
         "ANSIBLE_HOME": str(ROOT / ".venv" / "ansible-home"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -22,6 +23,9 @@ Name = Union[str, "os.PathLike[str]"]
 
 RESERVED = 64 * 1024
 """Bytes reserved for a file of keys; five shares encrypted to PGP keys of 4096 bits need a fifth of it."""
+
+LONGEST_JSON = 64 * 1024 * 1024
+"""Bytes of a JSON file that is read."""
 
 
 class StoreError(Exception):
@@ -115,25 +119,31 @@ def check_unused(dest: Path) -> None:
     except OSError as error:
         raise StoreError(f"Cannot write {dest}: {explain(error)}. Choose a folder that this user may write.") from error
     if used:
-        raise StoreError(f"{dest} exists and is not overwritten: it may hold keys. Move it aside or name another file.")
+        raise _used(dest)
+
+
+def _used(dest: Path) -> StoreError:
+    return StoreError(f"{dest} exists and is not overwritten: it may hold keys. Move it aside or name another file.")
 
 
 @contextmanager
 def reserved_json(dest: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Takes room on disk before something is fetched that must not be lost, and gives the function that writes it.
 
-    While the block runs, Ctrl-C and SIGTERM wait. A file that holds something already is never overwritten.
+    While the block runs, Ctrl-C and SIGTERM wait. A file that holds something already is never overwritten, and a file
+    that another user may have put there is never used.
 
     Raises:
         StoreError: the file exists, or there is no room; nothing was fetched yet.
     """
     waiting = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
-        handle = os.open(dest, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = _open_for_keys(dest)
     except OSError as error:
         raise StoreError(f"Cannot write {dest}: {explain(error)}. Choose a folder that this user may write.") from error
     with os.fdopen(handle, "r+b") as file:
-        check_unused(dest)
+        if file.read().strip():
+            raise _used(dest)
         try:
             os.fchmod(file.fileno(), 0o600)
             file.seek(0)
@@ -160,6 +170,30 @@ def reserved_json(dest: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, waiting)
 
 
+def _open_for_keys(dest: Path) -> int:
+    """Create the file, or open the one in which a killed run has only made room. Raises StoreError and OSError."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with suppress(FileExistsError):
+        return os.open(dest, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    # In a folder that others may write, theirs would receive the keys: a file, or one that a link or a name leads to.
+    refused = StoreError(
+        f"Cannot write keys to {dest}: it exists, and is not a file that only this user can open. Nothing was changed. "
+        "Check who has put it there, move it aside, and choose a folder that only this user may write."
+    )
+    try:
+        handle = os.open(dest, flags)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EACCES, errno.ENXIO, errno.EISDIR):
+            raise refused from error
+        raise
+    found = os.fstat(handle)
+    ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
+    if not ours or stat.S_IMODE(found.st_mode) & 0o077:
+        os.close(handle)
+        raise refused
+    return handle
+
+
 def read_regular(path: Name, longest: int) -> bytes:
     """A regular file's content, whole. Never waits, as a FIFO would make it. Raises OSError; `longest` is in bytes."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -176,22 +210,35 @@ def read_regular(path: Name, longest: int) -> bytes:
     return data
 
 
-def read_json(path: Name) -> dict[str, Any]:
-    """The object in a file.
+def read_json(path: Name, longest: int = LONGEST_JSON) -> dict[str, Any]:
+    """The object in a file of at most `longest` bytes.
 
     Raises:
         FileNotFoundError: it is not there.
         StoreError: it cannot be read, or is no JSON object.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
+        data = read_regular(path, longest)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise StoreError(f"Cannot read {path}: {explain(error)}.") from error
+    return parse_json(data, path)
+
+
+def parse_json(data: bytes, where: Name) -> dict[str, Any]:
+    """Return the object that these bytes are. Raises StoreError with `where` they are from."""
+    try:
+        value = json.loads(data.decode())
     except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error}. Move it aside if it is not needed.") from error
+        raise damaged(where, str(error)) from error
+    except RecursionError:
+        raise damaged(where, "it is nested too deeply") from None
     if not isinstance(value, dict):
-        raise StoreError(f"{path} is damaged: it holds no JSON object. Move it aside if it is not needed.")
+        raise damaged(where, "it holds no JSON object")
     return value
+
+
+def damaged(where: Name, why: str) -> StoreError:
+    """Return the error for content that is not what was written."""
+    return StoreError(f"{where} is damaged: {why}. Move it aside if it is not needed.")

@@ -20,6 +20,7 @@ from .drill.errors import DrillError
 from .escrow.errors import EscrowError
 from .files import StoreError
 from .logs.errors import LogsError
+from .options import empty_options
 from .quorum.errors import QuorumError
 from .recovery.errors import RecoveryError
 from .snapshot.errors import SnapshotError
@@ -158,8 +159,15 @@ class SecurityDrModule(AnsibleModule):  # type: ignore[misc]
     def __init__(self, argument_spec: Mapping[str, Any], login: bool = True, vault: bool = True, **kwargs: Any) -> None:
         shared = {**(CONNECTION_SPEC if vault else {}), **(AUTH_SPEC if login and vault else {})}
         super().__init__(argument_spec={**shared, **argument_spec}, supports_check_mode=True, **kwargs)
+        if self._empty:
+            self.fail_json(msg=self._empty, error_type="OptionError")
         if vault:
             self.need_hvac()
+
+    def _load_params(self) -> None:
+        # Afterwards AnsibleModule has filled in defaults and the environment: nothing tells what was given any more.
+        super()._load_params()
+        self._empty = empty_options(self.argument_spec, self.params)
 
     def need_hvac(self) -> None:
         """Fails where hvac is not there; for a module that speaks to Vault only if told to."""

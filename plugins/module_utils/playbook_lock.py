@@ -3,23 +3,52 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One recovery, or one drill, at a time: a lock that belongs to a running ansible-playbook and dies with it.
 
-A module ends with its task, so it cannot hold the lock itself. It writes down whose lock it is: the ansible-playbook
-process above it, told by its id and start time, as ids are used again.
+The lock is the kernel's own (flock), which depends on no clock, locale, user or namespace. But a task runs in a process
+that ends with it, so a small process of its own keeps the file open until ansible-playbook ends, however that ends.
 """
 
 from __future__ import annotations
 
 import fcntl
-import getpass
 import json
 import os
 import platform
 import subprocess
+import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
 from .files import StoreError, explain
+from .user import user_name
+
+_KEEPER = """
+import os, select, sys, time
+lock, pid, watched = map(int, sys.argv[1:])
+poll = select.poll()
+if watched >= 0:
+    poll.register(watched, select.POLLIN)
+def runs():
+    if watched >= 0:
+        return not poll.poll(200)
+    time.sleep(0.2)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+while os.fstat(lock).st_size and runs():
+    pass
+"""
+"""Ends, and so unlocks, when the process ends, or when the file is emptied: that is how the lock is released."""
+
+_SETTLE = 2.0
+"""Seconds that a lock which names no holder may take to be free: its keeper is about to end, or another begins."""
 
 
 class HeldError(StoreError):
@@ -28,112 +57,140 @@ class HeldError(StoreError):
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that may hold the lock."""
+    """A run of ansible-playbook.
+
+    Attributes:
+        pid: of its main process, in its own process namespace.
+        process: tells this process from others of the same number, in other namespaces or later.
+        host, user: their names.
+    """
 
     pid: int
-    started: str
+    process: str
     host: str
     user: str
 
 
-def _process(pid: int) -> tuple[int, str, str] | None:
-    """Parent, start time and command line of a process, None when it is gone. Raises StoreError."""
-    try:
-        answer = subprocess.run(  # /proc would do on Linux; controllers are Macs, too
-            ["ps", "-o", "ppid=,lstart=,command=", "-p", str(pid)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "LC_ALL": "C"},
-        )
-    except OSError as error:
-        raise StoreError(
-            f"Cannot run ps, which tells whose lock it is: {explain(error)}. Install it here (procps)."
-        ) from error
-    words = answer.stdout.strip().split(None, 6)
-    if answer.returncode != 0 or len(words) < 7:
-        return None
-    return int(words[0]), " ".join(words[1:6]), words[6]
-
-
 def current_holder() -> Holder:
-    """The ansible-playbook run that this process is part of; this process's parent where there is none."""
-    chosen, pid = os.getppid(), os.getppid()
-    while pid > 1:
-        process = _process(pid)
-        if process is None:
-            break
-        if "ansible-playbook" in process[2]:
-            chosen = pid
-            break
-        pid = process[0]
-    process = _process(chosen)
-    if process is None:
-        raise StoreError("ps does not tell the start time of a process here: install procps, whose ps the lock needs.")
-    return Holder(chosen, process[1], platform.node(), getpass.getuser())
+    """Return the ansible-playbook run that this process is a worker of, which is its parent."""
+    pid = os.getppid()
+    return Holder(pid, _process(pid), platform.node(), user_name())
 
 
-def is_alive(holder: Holder) -> bool:
-    """Whether the holder's process still runs; that of another host is taken to."""
-    if holder.host != platform.node():
-        return True
-    process = _process(holder.pid)
-    return process is not None and process[1] == holder.started
+def _process(pid: int) -> str:
+    """Return namespace and start of a process; empty where there is no /proc, as on macOS, which has no namespaces."""
+    with suppress(OSError):
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+        return f"{namespace}:{Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    return ""
 
 
 def lock_file(directory: Path, what: str) -> Path:
-    """Where the lock is."""
+    """Return where the lock is."""
     return directory / f"{what}.lock"
 
 
 def acquire(directory: Path, holder: Holder, what: str) -> None:
-    """Takes the lock for a holder, or takes it over from one that is gone. Again by the same holder is no conflict.
+    """Take the lock for a holder. Again by the same holder is no conflict.
 
     Args:
         what: what there may be one of, such as ``recovery``: a part of the file's name.
 
     Raises:
         HeldError: another is running.
-        StoreError: the lock cannot be written.
+        StoreError: the lock cannot be taken.
     """
-    path = lock_file(directory, what)
-    with _open(path) as file:
-        other = _read(file)
-        if other is not None and other != holder and is_alive(other):
-            raise HeldError(
-                f"Another {what} is running: ansible-playbook with process id {other.pid} of {other.user} on "
-                f"{other.host}, since {other.started} ({path}). Two at once would destroy each other's work. Wait for "
-                f"it; if that host is gone for good, remove {path}."
-            )
+    path, deadline = lock_file(directory, what), time.monotonic() + _SETTLE
+    with _open(path, what) as file:
+        while not _try(file, path):
+            held = _read(file)
+            other = {name: held.get(name, "not known") for name in ("pid", "process", "host", "user", "since")}
+            if {**asdict(holder), "since": other["since"]} == other:
+                return
+            if held or time.monotonic() >= deadline:
+                raise HeldError(
+                    f"Another {what} is running: ansible-playbook with process id {other['pid']} of {other['user']} on "
+                    f"{other['host']}, since {other['since']} ({path}). Two simultaneous ones would destroy each "
+                    "other's work. Nothing was done. Wait until that process has ended, then run this again."
+                )
+            time.sleep(0.05)
+        since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         file.seek(0)
         file.truncate()
-        file.write(json.dumps(asdict(holder)))
+        file.write(json.dumps({**asdict(holder), "since": since}))
         file.flush()
+        _keep(file, holder.pid, path)
 
 
 def release(directory: Path, holder: Holder, what: str) -> None:
-    """Gives the lock back if it is the holder's. Raises StoreError."""
+    """Release the lock if it is the holder's. Raises StoreError."""
     path = lock_file(directory, what)
     if not path.exists():
         return
-    with _open(path) as file:
-        if _read(file) == holder:
-            # Not unlinked: somebody may be waiting with this file open.
+    with _open(path, what) as file:
+        held = _read(file)
+        if {name: held.get(name) for name in asdict(holder)} == asdict(holder):
+            # Not unlinked: another run may be waiting with this file open.
             file.seek(0)
             file.truncate()
 
 
-def _open(path: Path) -> IO[str]:
+def _keep(file: IO[str], pid: int, path: Path) -> None:
+    watched = -1
     try:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(AttributeError):  # on macOS; the keeper asks now and then instead
+            watched = os.pidfd_open(pid)
+        fds = [file.fileno(), *([watched] if watched >= 0 else [])]
+        subprocess.Popen(  # not waited for: its parent ends before it
+            [sys.executable, "-I", "-S", "-c", _KEEPER, str(file.fileno()), str(pid), str(watched)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            pass_fds=fds,
+        )
     except OSError as error:
-        raise StoreError(f"Cannot lock {path}: {explain(error)}. Choose a folder that this user may write.") from error
-    return file
+        raise StoreError(
+            f"Cannot keep the lock {path} for process {pid}: {explain(error)}. Nothing was done."
+        ) from error
+    finally:
+        if watched >= 0:
+            os.close(watched)
 
 
-def _read(file: IO[str]) -> Holder | None:
+def _try(file: IO[str], path: Path) -> bool:
     try:
-        return Holder(**json.loads(file.read()))
-    except (ValueError, TypeError):
-        return None
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise StoreError(
+            f"Cannot lock {path}: {explain(error)}. Choose a folder on a file system with locks. Nothing was done."
+        ) from error
+    return True
+
+
+def _open(path: Path, what: str) -> IO[str]:
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+", encoding="utf-8")
+    except PermissionError as error:
+        hint = "Choose a folder that this user may write."
+        if os.path.lexists(path):
+            hint = (
+                f"It belongs to another user, whose {what} may be running: ask them before you choose another folder."
+            )
+        raise StoreError(f"Cannot lock {path}: {explain(error)}. {hint} Nothing was done.") from error
+    except OSError as error:
+        raise StoreError(
+            f"Cannot lock {path}: {explain(error)}. Choose a folder that this user may write. Nothing was done."
+        ) from error
+
+
+def _read(file: IO[str]) -> dict[str, object]:
+    try:
+        file.seek(0)
+        held = json.loads(file.read())
+    except ValueError:
+        return {}
+    return held if isinstance(held, dict) else {}

@@ -48,12 +48,12 @@ free_bytes:
 import shutil
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
 
 
 def main() -> None:
     """Entry point."""
-    module = AnsibleModule({"path": {"type": "path", "required": True}}, supports_check_mode=True)
+    module = SecurityDrModule({"path": {"type": "path", "required": True}}, vault=False)
     path = Path(module.params["path"]).absolute()
     existing = next(folder for folder in (path, *path.parents) if folder.is_dir())
     try:

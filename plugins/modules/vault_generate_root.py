@@ -77,7 +77,12 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.module import
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_for
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultConfigError
-from ansible_collections.custodes.security_dr.plugins.module_utils.vault.operator import generate_root
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.generate_root import (
+    generate_root,
+    is_allowed,
+    problem,
+)
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health import read_health
 
 
 def main() -> None:
@@ -101,6 +106,9 @@ def main() -> None:
         client = VaultClient(module.connection())
         wait_for([client], "unsealed" if module.check_mode else "serving", options["wait_timeout"])
         if module.check_mode:
+            node = read_health(client).to_dict()
+            if refused := problem([node], is_allowed(client), enabled=True):
+                raise VaultConfigError(f"Cannot generate a root token: {refused}")
             return {"changed": True}
         return {
             "changed": True,

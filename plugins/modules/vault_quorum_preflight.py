@@ -63,6 +63,19 @@ options:
       - Whether that run has seen the survivors serve.
     type: bool
     default: false
+  proof_by_shares:
+    description:
+      - Whether the proof at the end needs a root token that is generated from key shares. If the servers' version
+        refuses that by default, the module refuses the recovery.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  generate_root_enabled:
+    description:
+      - Accepts such versions, as their configuration allows it.
+    type: bool
+    default: false
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -141,9 +154,10 @@ from typing import Any
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
 from ansible_collections.custodes.security_dr.plugins.module_utils.quorum.errors import QuorumError
-from ansible_collections.custodes.security_dr.plugins.module_utils.quorum.preflight import Node, plan
+from ansible_collections.custodes.security_dr.plugins.module_utils.quorum.preflight import NOTHING, Node, plan
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import read_cluster
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.generate_root import problem
 
 
 def _node(given: dict[str, Any], health: dict[str, Any]) -> Node:
@@ -168,6 +182,8 @@ def main() -> None:
             "lost": {"type": "list", "elements": "str", "default": []},
             "begun": {"type": "dict"},
             "serves": {"type": "bool", "default": False},
+            "proof_by_shares": {"type": "bool", "default": False},
+            "generate_root_enabled": {"type": "bool", "default": False},
         },
         login=False,
     )
@@ -177,6 +193,9 @@ def main() -> None:
         answers = read_cluster([VaultClient(module.connection(one["url"])) for one in options["nodes"]]).nodes
         nodes = [_node(given, health.to_dict()) for given, health in zip(options["nodes"], answers)]
         decided = plan(nodes, options["lost"], options["begun"] or None, options["serves"])
+        refused = problem([node.health for node in nodes], None, options["generate_root_enabled"])
+        if decided.action not in (None, NOTHING) and options["proof_by_shares"] and refused:
+            decided.problems.append(f"{refused} Nothing was changed.")
         if decided.problems:
             raise QuorumError(" ".join(decided.problems))
         return {"changed": False, **decided.to_dict()}

@@ -14,6 +14,7 @@ description:
   - Waits until Vault, which has been told to stop, has let go of its data, and copies or moves all of it to the folder
     C(aside-STAMP) in O(path), with owners and modes.
   - Killed, it can be run again. Nothing is ever deleted.
+  - Does not follow links in O(path), which the user of Vault owns. A copy of data with a link in it is an error.
 author: the custodes.security_dr authors (@custodes)
 extends_documentation_fragment:
   - custodes.security_dr.attributes

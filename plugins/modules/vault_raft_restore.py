@@ -42,6 +42,13 @@ options:
       - Accepts a snapshot that was sealed by another seal, as that of another cluster is.
     type: bool
     default: false
+  cluster_id:
+    description:
+      - ID of the only cluster whose data may be replaced, as C(sys/health) reports it.
+      - The module compares it with the leader's immediately before it sends the snapshot, and sends nothing if it
+        differs or is not reported. Without this option, every cluster that accepts the token is replaced.
+    type: str
+    version_added: 0.2.0
   nodes:
     description:
       - All nodes of the cluster. Waits until the leader has as many Raft peers, before anything is sent, and until
@@ -140,6 +147,7 @@ def main() -> None:
         {
             "path": {"type": "path", "required": True},
             "force": {"type": "bool", "default": False},
+            "cluster_id": {"type": "str"},
             "nodes": {"type": "list", "elements": "str", "default": []},
             "nodes_timeout": {"type": "float", "default": 120.0},
             "upload_timeout": {"type": "float", "default": 600.0},
@@ -154,7 +162,7 @@ def main() -> None:
         # No session: the login's token is replaced with everything else, there is nothing left to revoke.
         client = module.login()
         if module.check_mode:
-            info, target = verify(path), inspect_target(client)
+            info, target = verify(path), inspect_target(client, module.params["cluster_id"])
             return {"changed": True, "leader": target.url, "index": info.index, "sha256": info.sha256}
         return _restore(module, client, path)
 
@@ -167,7 +175,14 @@ def _restore(module: SecurityDrModule, client: VaultClient, path: Path) -> dict[
     moments = [time.monotonic()]
     wait_for_peers(client, len(nodes), timeout)
     moments.append(time.monotonic())
-    done = restore(client, path, options["force"], options["upload_timeout"], options["reload_timeout"])
+    done = restore(
+        client,
+        path,
+        options["force"],
+        options["upload_timeout"],
+        options["reload_timeout"],
+        cluster_id=options["cluster_id"],
+    )
     moments.append(time.monotonic())
     # The restore is done: what a node lacks is an answer, not a failure.
     problem: Optional[VaultUnreachableError] = None

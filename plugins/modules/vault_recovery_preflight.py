@@ -41,6 +41,47 @@ options:
       - Name of the cluster whose data may be replaced.
     type: str
     default: ""
+  origin_urls:
+    description:
+      - Addresses of the cluster that the snapshot was taken of which are not in O(nodes).
+    type: list
+    elements: str
+    default: []
+    version_added: 0.2.0
+  origin_answers:
+    description:
+      - Answers of these addresses, as M(custodes.security_dr.vault_origin_info) returns them, each with C(from), the
+        host that asked.
+    type: list
+    elements: dict
+    default: []
+    version_added: 0.2.0
+  origin_isolated:
+    description:
+      - Accepts that the cluster that the snapshot was taken of is alive.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  proof_by_shares:
+    description:
+      - Whether the proof after the restore needs a root token that is generated from key shares. If the servers refuse
+        to generate one, the module refuses the recovery.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  replace_by_shares:
+    description:
+      - Whether the same holds for the safety snapshot and the restore on a cluster that holds data.
+    type: bool
+    default: false
+    version_added: 0.2.0
+  generate_root_enabled:
+    description:
+      - Accepts servers whose version by default refuses to generate a root token from key shares, as their
+        configuration allows it.
+    type: bool
+    default: false
+    version_added: 0.2.0
   hosts:
     description:
       - Names of the nodes as hosts of the inventory, where they are.
@@ -100,6 +141,18 @@ versions:
   type: list
   elements: str
   sample: [1.21.0]
+cluster_id:
+  description: ID of the cluster whose data O(confirm) allows to replace, V(null) if nothing is replaced.
+  returned: success
+  type: str
+  sample: null
+standby_reads:
+  description:
+    - Whether standbys answer reads themselves, as those of OpenBao 2.5 and newer, and so have to be restarted after the
+      restore.
+  returned: success
+  type: bool
+  sample: false
 init_file:
   description: Where the temporary cluster's keys lie, or will lie, until the recovery is finished.
   returned: success
@@ -108,10 +161,20 @@ init_file:
 """
 
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.origin import judge
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.survey import survey
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
+
+
+def _origin(options: dict[str, Any]) -> tuple[str, str]:
+    cluster_id = (options["snapshot"].get("manifest") or {}).get("cluster_id")
+    return judge(options["origin_answers"], options["origin_urls"], cluster_id, options["origin_isolated"])
+
+
+SHARES = ("proof_by_shares", "replace_by_shares", "generate_root_enabled")
 
 
 def main() -> None:
@@ -122,6 +185,10 @@ def main() -> None:
             "snapshot": {"type": "dict", "required": True},
             "directory": {"type": "path", "required": True},
             "confirm": {"type": "str", "default": ""},
+            "origin_urls": {"type": "list", "elements": "str", "default": []},
+            "origin_answers": {"type": "list", "elements": "dict", "default": []},
+            "origin_isolated": {"type": "bool", "default": False},
+            **{name: {"type": "bool", "default": False} for name in SHARES},
             "hosts": {"type": "list", "elements": "str", "default": []},
             "free_bytes": {"type": "list", "elements": "int", "default": []},
             "settle_timeout": {"type": "float", "default": 30.0},
@@ -140,6 +207,8 @@ def main() -> None:
             {host: free for host, free in zip(options["hosts"], options["free_bytes"]) if free >= 0},
             options["settle_timeout"],
             writes=not module.check_mode,
+            origin=_origin(options),
+            **{name: options[name] for name in SHARES},
         )
 
     module.run(action)

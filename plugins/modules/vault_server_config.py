@@ -93,7 +93,7 @@ options:
       content:
         description: Content, PEM. If it is empty, the module leaves the file alone.
         type: str
-        required: true
+        default: ""
   folders:
     description: Folders, in the order in which they are created. Their group is that of O(user).
     type: list
@@ -113,9 +113,11 @@ options:
         type: bool
         default: false
   started_file:
-    description: Path of a file that the unit touches when it starts Vault, for RV(newer_than_start).
+    description:
+      - Path of a file that the unit touches as root when it starts Vault, for RV(newer_than_start).
+      - A file that another user owns counts as missing.
     type: path
-    default: /run/vault/started
+    default: /run/vault.started
 """
 
 EXAMPLES = r"""
@@ -175,7 +177,7 @@ CERTIFICATE: dict[str, dict[str, Any]] = {
     "path": {"type": "path", "required": True},
     "mode": {"type": "str", "default": "0640"},
     "name": {"type": "str", "required": True},
-    "content": {"type": "str", "required": True, "no_log": True},
+    "content": {"type": "str", "default": "", "no_log": True},
 }
 FOLDER: dict[str, dict[str, Any]] = {
     "path": {"type": "path", "required": True},
@@ -196,7 +198,7 @@ SPEC: dict[str, dict[str, Any]] = {
     "unit": {"type": "str", "required": True},
     "certificates": {"type": "list", "elements": "dict", "default": [], "options": CERTIFICATE},
     "folders": {"type": "list", "elements": "dict", "default": [], "options": FOLDER},
-    "started_file": {"type": "path", "default": "/run/vault/started"},
+    "started_file": {"type": "path", "default": "/run/vault.started"},
 }
 
 

@@ -280,7 +280,7 @@ def not_typed_and_another_mount(world: World) -> None:
     activate.write_text(json.dumps([{"name": "Have it signed", "ansible.builtin.copy": done}]))
     probes = [{"role": "web", "mount": "other", "name": "probe.example.com"}]
     steps = world.steps("retire", "activate", ca_rotation_activate_tasks=str(activate), ca_rotation_probes=probes).run()
-    refused(steps, "run it again with -e ca_rotation_retire=root-1")
+    refused(steps, "run this again with its name in ca_rotation_retire")
     assert not world.pki.issuer("root-1").revoked
     # After what the operator does about that mount.
     assert "Vault's role other/web issues from CN=other, not from root-2" in steps.words
@@ -387,7 +387,7 @@ def test_an_authority_that_is_no_vault(tmp_path: Path) -> None:
     assert "UNREACHABLE" in away_too.output
     assert not (tmp_path / "signs").exists()
     done = site.run(ca_rotation_hosts="here")
-    assert "run it again with -e ca_rotation_retire=old" in done.words
+    assert "run this again with its name in ca_rotation_retire" in done.words
     assert (tmp_path / "signs").exists()
     assert connect(site.bundle("here"), site.server.port) == "new root"
     assert site.roots("here") == ["old root", "new root"]

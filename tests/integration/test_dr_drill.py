@@ -312,7 +312,7 @@ def test_two_at_once_are_refused(site: DrillLab, tmp_path: Path) -> None:
     [
         ({"dr_drill_confirm": "production"}, "logs", "This stops parts of 'lab'"),
         ({"dr_drill_window": {}}, "logs", "outside of the maintenance window"),
-        ({"dr_drill_operator": ""}, "logs", "Say who drills"),
+        ({"dr_drill_operator": ""}, "logs", "Set dr_drill_operator to the name of the operator"),
         ({"dr_drill_alertmanagers": []}, "logs", "a drill stops when a real alert fires"),
         ({"dr_drill_logs_hosts": []}, "logs", "The part logs lacks dr_drill_logs_hosts"),
         ({"dr_drill_logs_fault": {"systemd_unit": "loki"}}, "logs", "dr_drill_logs_fault needs a host, and one of"),

@@ -54,7 +54,7 @@ def options(lab: Lab, origin: Origin, tmp_path: Path) -> dict[str, Any]:
         "snapshot": str(origin.snapshot),
         "key_shares": list(origin.keys[: origin.threshold]),
         "seal_options": seal(lab),
-        "seal_credentials": {"access_key": "lab", "secret_key": SECRET_KEY},
+        "seal_credentials": {"access_key": lab.moto.access_key, "secret_key": SECRET_KEY},
         "stores": [{"type": "filesystem", "path": str(tmp_path / "escrow")}],
         "work_directory": str(tmp_path / "work"),
         "canaries": [origin.seed.canary, origin.seed.canary_v1],

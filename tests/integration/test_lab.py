@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +19,9 @@ from pathlib import Path
 import hvac
 import pytest
 import requests
+from botocore.exceptions import ClientError
 from lab import Lab, LabError
+from lab.cloud import Moto
 from lab.processes import Server, wait_for
 from lab.seed import Seed, fill, seed
 from lab.vault import VaultCluster
@@ -31,7 +36,8 @@ def up():
     cluster = lab.cluster(nodes=1)
     cluster.initialize(wait_voters=False)
     servers = [lab.moto, lab.postgres, *cluster.nodes]
-    print(json.dumps({"folder": str(lab.folder), "pids": [server.pid for server in servers]}), flush=True)
+    folders = [str(lab.folder), str(lab.postgres.cwd)]
+    print(json.dumps({"folders": folders, "pids": [server.pid for server in servers]}), flush=True)
 thread = threading.Thread(target=up)
 thread.start()
 thread.join()
@@ -97,6 +103,39 @@ def test_database_credentials_work_until_they_are_revoked(lab: Lab, cluster: Vau
     assert lab.postgres.query("SELECT current_user", user=user, password=password) == [[user]]
     client.sys.revoke_lease(lease["lease_id"])
     wait_for("the role is dropped", lambda: [user] not in lab.postgres.query("SELECT rolname FROM pg_roles"))
+
+
+@pytest.mark.parametrize("service", ["s3", "kms"])
+def test_another_account_cannot_use_the_cloud(lab: Lab, service: str) -> None:
+    stranger = Moto(lab.folder / "stranger")
+    stranger.endpoint = lab.moto.endpoint
+    with pytest.raises(ClientError, match=r"InvalidAccessKeyId|403"):
+        stranger.s3().list_buckets() if service == "s3" else stranger.create_kms_key()
+
+
+def test_vault_is_no_superuser_of_the_database(lab: Lab) -> None:
+    database = lab.postgres
+    for statement in (
+        "CREATE TABLE stolen (line text); COPY stolen FROM PROGRAM 'id'",
+        "GRANT pg_execute_server_program TO vault",
+        "ALTER ROLE vault SUPERUSER",
+    ):
+        with pytest.raises(LabError, match="permission denied"):
+            database.query(statement, user=database.user, password=database.password)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to give up")
+def test_the_database_has_no_privileges_on_this_machine(lab: Lab) -> None:
+    told = Path(f"/proc/{lab.postgres.pid}/status").read_text()
+    assert set(re.findall(r"^(?:Cap(?:Inh|Prm|Eff|Amb)|NoNewPrivs):\t(\w+)$", told, re.MULTILINE)) == {"0" * 16, "1"}
+    assert f"Uid:\t{pwd.getpwnam('nobody').pw_uid}\t" in told
+
+
+def test_the_folder_of_the_database_goes_with_the_lab() -> None:
+    with Lab() as own:
+        data = Path(own.postgres.query("SHOW data_directory")[0][0])
+        assert data.stat().st_mode & 0o777 == data.parent.stat().st_mode & 0o777 == 0o700
+    assert not data.parent.exists()
 
 
 def test_a_killed_leader_is_replaced_and_comes_back(cluster: VaultCluster, seeded: Seed) -> None:
@@ -198,7 +237,8 @@ def test_a_killed_parent_leaves_no_server_behind() -> None:
         finally:
             parent.send_signal(signal.SIGKILL)
     wait_for("every server is gone", lambda: not any(_alive(pid) for pid in started["pids"]), timeout=20)
-    shutil.rmtree(started["folder"])
+    for folder in started["folders"]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_the_folder_is_private_and_goes_with_the_lab() -> None:

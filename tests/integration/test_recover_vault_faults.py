@@ -20,7 +20,16 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
 from integration.run_ansible import Ansible
 from lab import Lab, LabError
 from lab.pki import write_private
-from lab.playbook import FORKED_VAULT_MODULES, RESTART, ROOT, Origin, Playbook, ansible_playbook, make_origin
+from lab.playbook import (
+    FORKED_VAULT_MODULES,
+    RESTART,
+    RESTART_STANDBYS,
+    ROOT,
+    Origin,
+    Playbook,
+    ansible_playbook,
+    make_origin,
+)
 from lab.processes import free_port, wait_for
 from lab.vault import VaultNode
 
@@ -103,7 +112,9 @@ def test_one_that_is_killed_at_every_step_and_given_a_wrong_login_finishes(singl
     first = playbook.start()
     first.wait_for_task(PREFLIGHT)
     first.pause()
+    playbook.env = {**FORKED_VAULT_MODULES, "TZ": "Asia/Tokyo"}
     second = playbook.run()
+    playbook.env = FORKED_VAULT_MODULES
     assert second.rc == 2, second.output
     assert f"Another recovery is running: ansible-playbook with process id {first.pid} " in second.words
     assert node.health() == 501
@@ -227,6 +238,51 @@ def test_a_node_that_missed_the_change_of_keys_is_restarted(lost: Origin, tmp_pa
     assert RESTART in [step["name"] for step in finished.record["steps"]]
     assert finished.record["redundant"] is True
     assert_recovered(lost)
+
+
+@pytest.mark.both
+def test_a_node_that_dies_and_never_returns_is_left_out_and_joins_later(lost: Origin, tmp_path: Path) -> None:
+    cluster = lost.cluster
+    first, second, dead = cluster.nodes
+    playbook = lost.playbook(tmp_path, login=lost.seed.recovery, **QUICK)
+    run = playbook.start()
+    run.wait_for_task(NOTE)
+    run.kill_all()
+    dead.kill()
+    shutil.rmtree(dead.data)
+
+    refused = playbook.run("--check")
+    assert refused.rc == 2, refused.output
+    fewer = playbook.run(vault_recovery_nodes=[first.address, second.address])
+    assert fewer.rc == 0, fewer.output
+    for node in (first, second):
+        assert gives_origin(lost, node), node.name
+    # As it does days later, on a new host with an empty data folder.
+    dead.data.mkdir(mode=0o700)
+    dead.start()
+    wait_for("the node that was left out joins and serves", lambda: dead.health() in (200, 429, 473), 60)
+    wait_for("it gives the secret of the snapshot", lambda: gives_origin(lost, dead), 30)
+
+
+def test_standbys_of_openbao_know_the_mounts_of_the_snapshot(lost: Origin, tmp_path: Path) -> None:
+    """With standby reads, as they are by default: each node answers a root token itself, without the active node."""
+    cluster = lost.cluster
+    if cluster.server.product != "OpenBao":
+        pytest.skip("Vault's standbys forward every request: needs OpenBao")
+    configs = {node: node.config_file.read_text() for node in cluster.nodes}
+    for node in cluster.nodes:
+        config = json.loads(configs[node])
+        del config["disable_standby_reads"]
+        node.config_file.write_text(json.dumps(config))
+    cluster.wipe_and_start()
+    try:
+        finished = lost.playbook(tmp_path, login=lost.seed.recovery, **QUICK).run()
+        assert finished.rc == 0, finished.output
+        assert RESTART_STANDBYS in [step["name"] for step in finished.record["steps"]]
+        assert [gives_origin(lost, node) for node in cluster.nodes] == [True] * 3
+    finally:
+        for node in cluster.nodes:
+            node.config_file.write_text(configs[node])
 
 
 def test_every_reason_to_refuse_is_reported(single: Origin, tmp_path: Path) -> None:

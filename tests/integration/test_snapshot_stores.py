@@ -59,8 +59,8 @@ def opened(moto: Moto, bucket: str, **options: Any) -> Store:
         "prefix": PREFIX,
         "region": moto.region,
         "endpoint_url": moto.endpoint,
-        "access_key": "lab",
-        "secret_key": "lab-secret",
+        "access_key": moto.access_key,
+        "secret_key": moto.secret_key,
         "timeout": 60,
     }
     return open_store({**known, **options})

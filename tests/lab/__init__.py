@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from .processes import LabError
 
 __all__ = ["Lab", "LabError"]
+
+# No proxy reaches this machine's loopback interface. Downloads of packages still use the proxy.
+_direct = [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "localhost", "127.0.0.1"]
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, _direct))
 
 
 def __getattr__(name: str) -> Any:

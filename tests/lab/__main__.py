@@ -31,7 +31,8 @@ Vault, {len(cluster.nodes)} nodes that unseal by KMS:
   VAULT_CACERT={cluster.ca_file}
   root token in {cluster.root_token_file}, userpass login {seeded.user} / {seeded.password}
   canaries {seeded.canary} and {seeded.canary_v1}, credentials from database/creds/readonly
-S3 and KMS: {lab.moto.endpoint}, bucket {_BUCKET}, region {lab.moto.region}, any credentials
+S3 and KMS: {lab.moto.endpoint}, bucket {_BUCKET}, region {lab.moto.region}
+  AWS_ACCESS_KEY_ID={lab.moto.access_key} AWS_SECRET_ACCESS_KEY={lab.moto.secret_key}
 PostgreSQL: 127.0.0.1:{lab.postgres.port}
 Ansible inventory: {lab.inventory(cluster)}
 

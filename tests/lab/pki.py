@@ -32,7 +32,7 @@ class Authority:
         certificate = (
             self._builder(self._name, self._key.public_key(), start, start + dt.timedelta(days=30 + days))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(certificates=True), critical=True)
+            .add_extension(usage(certificates=True), critical=True)
             .add_extension(self._identifier, critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -52,7 +52,7 @@ class Authority:
         certificate = (
             self._builder(_common_name(name), key.public_key(), now - dt.timedelta(days=1), end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(certificates=False), critical=True)
+            .add_extension(usage(certificates=False), critical=True)
             .add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
                 critical=False,
@@ -104,7 +104,8 @@ def _alternative_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _usage(*, certificates: bool) -> x509.KeyUsage:
+def usage(*, certificates: bool) -> x509.KeyUsage:
+    """Return the key usage of a CA, without which Python 3.13 does not take it, or of a server or client."""
     return x509.KeyUsage(
         digital_signature=not certificates,
         key_cert_sign=certificates,

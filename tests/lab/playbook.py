@@ -42,7 +42,8 @@ FORKED_VAULT_MODULES = {
 }
 """The same for playbooks most of whose modules speak to Vault: see callback_plugins/vault_imports.py."""
 RESTART = "Restart Vault on every node, as one had missed the change of keys"
-"""The step that a recovery's record has then."""
+RESTART_STANDBYS = "Restart Vault on every node, as standbys answer reads"
+"""The steps that a recovery's record has then."""
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,7 @@ class Server:
         self.name = name
         self.command = list(command)
         self.folder = folder
+        self.cwd = folder
         self.log_file = folder / f"{name}.log"
         self._ready = ready
         self._env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), **(env or {})}
@@ -141,7 +142,7 @@ class Server:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             try:
-                self._process = spawn(self.command, log, env=self._env, cwd=self.folder, death_signal=self.death_signal)
+                self._process = spawn(self.command, log, env=self._env, cwd=self.cwd, death_signal=self.death_signal)
             except OSError as error:
                 raise LabError(f"{self.name} could not be started with {self.command[0]}: {error}") from error
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import hvac
@@ -58,7 +59,7 @@ class Seed:
     snapshot: AppRole
     value: dict[str, str]
     user: str = "operator"
-    password: str = "lab-operator"
+    password: str = field(default_factory=secrets.token_urlsafe)
     canary: str = "secret/dr/canary"
     canary_v1: str = "kv1/dr/canary"
     dynamic_canaries: tuple[str, ...] = ()

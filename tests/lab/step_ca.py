@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.x509.oid import NameOID
 
 from .binaries import step_ca_binary
-from .pki import write_private
+from .pki import usage, write_private
 from .processes import Server, free_port
 
 PROVISIONER = "drill"
@@ -103,6 +103,7 @@ def _authority(folder: Path, name: str) -> None:
             .not_valid_before(now - dt.timedelta(days=1))
             .not_valid_after(now + dt.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=True, path_length=length), critical=True)
+            .add_extension(usage(certificates=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
             .sign(root_key, hashes.SHA256())

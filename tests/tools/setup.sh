@@ -15,6 +15,8 @@ bytecode="$root/tests/lab/bytecode/sitecustomize.py"
 
 # Packages go into .venv, whatever pip.conf says of the user's own folder.
 export PIP_USER=0
+# Ansible does not start under a locale that this system lacks.
+export LC_ALL=C.UTF-8
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { printf 'setup: %s\n' "$@" >&2; exit 1; }
@@ -51,8 +53,6 @@ print(getattr(sys, "_base_executable", sys.executable))' 2>/dev/null && return
 
 missing=()
 command -v git >/dev/null || missing+=(git)
-# The recovery's lock asks ps which process holds it.
-command -v ps >/dev/null || missing+=(procps)
 python="$(find_python)" || missing+=(python3 python3-venv)
 
 if [ "${#missing[@]}" -gt 0 ]; then
@@ -78,16 +78,18 @@ say "creating .venv with $("$python" -V) ($python)"
 rm -rf "$venv"
 "$python" -m venv "$venv"
 # What pip compiles at installation, Python compiles at the first import, and then only what is imported.
-pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes)
+# Hashes cover no requirement of a build, so nothing is built.
+locked=(--require-hashes --only-binary=:all:)
+pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile "${locked[@]}")
 
 # The uv of the lock, installed by pip. Where uv cannot be had, or cannot reach the package index that pip is configured
-# for, pip installs the same lock.
+# for, pip installs the same lock. uv must not take settings from the files of folders above the checkout.
 install_with_uv() {
     local problem
     # pip must name the file that it is given: a process substitution has none on some systems.
     awk '/^[^ ]/ { ours = /^uv==/ } ours' "$lock" >"$venv/uv.lock"
     problem="$("${pip[@]}" --no-deps --requirement "$venv/uv.lock" 2>&1)" &&
-        problem="$("$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes --requirement "$lock" 2>&1)" &&
+        problem="$("$venv/bin/uv" pip install --no-config --quiet --python "$venv/bin/python" "${locked[@]}" --requirement "$lock" 2>&1)" &&
         return
     say "uv cannot install the packages:"
     printf '    %s\n' "$problem" >&2

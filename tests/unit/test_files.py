@@ -164,17 +164,45 @@ class TestReserved:
     @pytest.mark.parametrize("there", ['{"root_token": "hvs.t"}', "   x", "0"])
     def test_what_may_hold_keys_is_not_overwritten(self, dest: Path, there: str) -> None:
         dest.write_text(there)
+        dest.chmod(0o600)
         with pytest.raises(StoreError, match=f"{dest} exists and is not overwritten"), reserved_json(dest):
             pytest.fail("the block ran")
         assert dest.read_text() == there
 
     def test_what_a_killed_run_only_reserved_is_used(self, dest: Path) -> None:
         dest.write_bytes(b" " * RESERVED)
-        dest.chmod(0o644)
+        dest.chmod(0o600)
         with reserved_json(dest) as write:
             assert mode(dest) == 0o600
             write({})
         assert dest.read_text() == "{}\n"
+
+    @pytest.mark.parametrize("planted", ["link", "dangling link", "second name", "open to others", "pipe", "folder"])
+    def test_what_another_user_may_have_planted_gets_no_keys(self, dest: Path, tmp_path: Path, planted: str) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        if planted != "dangling link":
+            elsewhere.touch(0o600)
+        if "link" in planted:
+            dest.symlink_to(elsewhere)
+        elif planted == "second name":
+            dest.hardlink_to(elsewhere)
+        elif planted == "open to others":
+            dest.touch()
+            dest.chmod(0o620)
+        elif planted == "pipe":
+            os.mkfifo(dest, 0o600)
+        else:
+            dest.mkdir()
+        with pytest.raises(StoreError, match=f"Cannot write keys to {dest}: it exists"), reserved_json(dest):
+            pytest.fail("the block ran")
+        assert elsewhere.exists() is (planted != "dangling link")
+        assert not elsewhere.exists() or elsewhere.read_bytes() == b""
+
+    def test_a_file_of_another_user_gets_no_keys(self, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        dest.touch(0o600)
+        monkeypatch.setattr(os, "geteuid", lambda: dest.stat().st_uid + 1)
+        with pytest.raises(StoreError, match=f"Cannot write keys to {dest}: it exists"), reserved_json(dest):
+            pytest.fail("the block ran")
 
     @pytest.mark.parametrize("failing", ["fsync", "fchmod"])
     def test_no_room_is_told_before_the_block(self, dest: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
@@ -212,7 +240,7 @@ class TestReadJson:
         assert read_json(dest) == {"a": None, "b": [1]}
         assert dest.read_text().startswith('{\n  "a": null')
 
-    @pytest.mark.parametrize("there", [b"", b"{", b"[]", b"1", b"\xff\xfe"])
+    @pytest.mark.parametrize("there", [b"", b"{", b"[]", b"1", b"\xff\xfe", b'{"a": ' + b"[" * 10**5])
     def test_damaged(self, dest: Path, there: bytes) -> None:
         dest.write_bytes(there)
         with pytest.raises(StoreError, match=f"{dest} is damaged"):
@@ -224,8 +252,19 @@ class TestReadJson:
 
     def test_unreadable(self, dest: Path) -> None:
         dest.mkdir()
-        with pytest.raises(StoreError, match=f"Cannot read {dest}: Is a directory"):
+        with pytest.raises(StoreError, match=f"Cannot read {dest}: it is no regular file"):
             read_json(dest)
+
+    def test_a_pipe_that_nobody_writes_into_ends_nothing(self, dest: Path) -> None:
+        os.mkfifo(dest)
+        with pytest.raises(StoreError, match=f"Cannot read {dest}: it is no regular file"):
+            read_json(dest)
+
+    def test_larger_than_may_be(self, dest: Path) -> None:
+        write_json(dest, {})
+        assert read_json(dest, 3) == {}
+        with pytest.raises(StoreError, match=f"Cannot read {dest}: it has more than 2 bytes"):
+            read_json(dest, 2)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from dataclasses import replace
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import ansible_collections.custodes.security_dr as collection
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils import playbook_lock as lock
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
@@ -19,133 +23,165 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.playbook_lock
     Holder,
     acquire,
     current_holder,
-    is_alive,
     lock_file,
     release,
 )
+from lab.processes import wait_for
 
-SINCE = "Tue Nov 24 05:00:00 2026"
-PLAYBOOK = "/usr/bin/python3 /usr/bin/ansible-playbook recover-vault.yml"
-ME = Holder(100, SINCE, platform.node(), "root")
-OTHER = replace(ME, pid=200, user="alice")
+COLLECTIONS = Path(next(iter(collection.__path__))).parents[2]
+PLAYBOOK = """
+import os, sys, time
+from pathlib import Path
+from ansible_collections.custodes.security_dr.plugins.module_utils import playbook_lock as lock
+try:
+    lock.acquire(Path(sys.argv[1]), lock.Holder(os.getpid(), "x", "h", "alice"), "recovery")
+except Exception as error:
+    sys.stdout.write(str(error)); sys.exit(3)
+sys.stdout.write("held"); sys.stdout.flush()
+time.sleep(60)
+"""
 
-Table = dict[int, tuple[int, str, str]]
+
+class Run:
+    """A process in the place of ansible-playbook, which takes the lock and sleeps."""
+
+    def __init__(self, folder: Path, *prefix: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [*prefix, sys.executable, "-c", PLAYBOOK, str(folder)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(COLLECTIONS), **environment},
+        )
+        assert self.process.stdout is not None
+        self.said = self.process.stdout.read(4)
+        if self.said != "held":
+            self.said += self.process.stdout.read()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
 @pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> Table:
-    """Parent, start and command by process id, in the place of ps."""
-    table: Table = {100: (1, SINCE, PLAYBOOK), 200: (1, SINCE, PLAYBOOK)}
-    monkeypatch.setattr(lock, "_process", table.get)
-    return table
+def other(tmp_path: Path) -> Iterator[Run]:
+    run = Run(tmp_path)
+    yield run
+    run.end()
+
+
+@pytest.fixture
+def me() -> Holder:
+    return Holder(os.getpid(), "me", platform.node(), "root")
+
+
+def soon_free(folder: Path, holder: Holder) -> None:
+    def free() -> bool:
+        try:
+            acquire(folder, holder, "recovery")
+        except HeldError:
+            return False
+        return True
+
+    wait_for("the lock is free", free, 20)
 
 
 class TestAcquire:
-    def test_a_free_one(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, ME, "recovery")
-        assert (lock_file(tmp_path, "recovery")).stat().st_mode & 0o777 == 0o600
+    def test_a_free_one(self, me: Holder, tmp_path: Path) -> None:
+        acquire(tmp_path, me, "recovery")
+        assert lock_file(tmp_path, "recovery").stat().st_mode & 0o777 == 0o600
+        release(tmp_path, me, "recovery")
 
-    def test_again_by_the_same_playbook(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, ME, "recovery")
-        acquire(tmp_path, ME, "recovery")
+    def test_again_by_the_same_playbook(self, me: Holder, tmp_path: Path) -> None:
+        acquire(tmp_path, me, "recovery")
+        acquire(tmp_path, me, "recovery")
+        release(tmp_path, me, "recovery")
 
-    def test_of_one_that_runs(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, OTHER, "recovery")
-        with pytest.raises(HeldError, match=f"process id 200 of alice on {platform.node()}, since {SINCE}"):
-            acquire(tmp_path, ME, "recovery")
-        # The refused one has taken nothing.
-        acquire(tmp_path, OTHER, "recovery")
+    def test_of_one_that_runs(self, other: Run, me: Holder, tmp_path: Path) -> None:
+        assert other.said == "held"
+        with pytest.raises(HeldError, match=f"process id {other.process.pid} of alice on h, since 20"):
+            acquire(tmp_path, me, "recovery")
 
-    def test_of_one_that_is_gone(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, OTHER, "recovery")
-        del processes[200]
-        acquire(tmp_path, ME, "recovery")
-        processes[200] = (1, SINCE, PLAYBOOK)
-        with pytest.raises(HeldError, match="process id 100"):
-            acquire(tmp_path, OTHER, "recovery")
+    def test_of_one_that_was_killed(self, other: Run, me: Holder, tmp_path: Path) -> None:
+        other.end()
+        soon_free(tmp_path, me)
+        release(tmp_path, me, "recovery")
 
-    def test_of_one_whose_id_is_used_again(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, OTHER, "recovery")
-        processes[200] = (1, "Tue Nov 24 05:59:00 2026", PLAYBOOK)
-        acquire(tmp_path, ME, "recovery")
+    @pytest.mark.parametrize("environment", [{"TZ": "Asia/Tokyo"}, {"LC_ALL": "de_DE.UTF-8"}, {"PATH": "/nowhere"}])
+    def test_neither_clock_nor_locale_nor_programs_matter(
+        self, other: Run, tmp_path: Path, environment: dict[str, str]
+    ) -> None:
+        second = Run(tmp_path, **environment)
+        try:
+            assert f"Another recovery is running: ansible-playbook with process id {other.process.pid}" in second.said
+        finally:
+            second.end()
 
-    def test_of_another_host_is_believed(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, replace(OTHER, pid=999, host="controller-2"), "recovery")
-        with pytest.raises(HeldError, match=f"on controller-2.*if that host is gone for good, remove {tmp_path}"):
-            acquire(tmp_path, ME, "recovery")
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a process namespace")
+    def test_nor_does_the_process_namespace(self, other: Run, tmp_path: Path) -> None:
+        # In a namespace of its own the process has number 1, and does not see the other one.
+        second = Run(tmp_path, "unshare", "--pid", "--fork", "--mount-proc")
+        try:
+            assert "Another recovery is running" in second.said
+        finally:
+            second.end()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+    def test_another_user_is_not_sent_to_another_folder(self, me: Holder) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o755)
+            run = Run(Path(folder))
+            os.seteuid(65534)
+            try:
+                with pytest.raises(StoreError, match="belongs to another user, whose recovery may be running"):
+                    acquire(Path(folder), me, "recovery")
+            finally:
+                os.seteuid(0)
+                run.end()
 
     @pytest.mark.parametrize("left", ["", "{", "[]", "7", '{"pid": 200}', '{"pid": 200, "more": 1}'])
-    def test_one_that_names_nobody_is_free(self, processes: Table, tmp_path: Path, left: str) -> None:
-        (lock_file(tmp_path, "recovery")).write_text(left)
-        acquire(tmp_path, ME, "recovery")
-        with pytest.raises(HeldError):
-            acquire(tmp_path, OTHER, "recovery")
+    def test_a_file_that_is_not_locked_is_free(self, me: Holder, tmp_path: Path, left: str) -> None:
+        lock_file(tmp_path, "recovery").write_text(left)
+        acquire(tmp_path, me, "recovery")
+        release(tmp_path, me, "recovery")
 
-    def test_a_shorter_name_leaves_nothing_of_a_longer_one(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, replace(OTHER, user="alice" * 99), "recovery")
-        del processes[200]
-        acquire(tmp_path, ME, "recovery")
-        processes[200] = (1, SINCE, PLAYBOOK)
-        with pytest.raises(HeldError):
-            acquire(tmp_path, OTHER, "recovery")
+    def test_a_link_is_not_followed(self, me: Holder, tmp_path: Path) -> None:
+        lock_file(tmp_path, "recovery").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(StoreError, match="Cannot lock"):
+            acquire(tmp_path, me, "recovery")
+        assert not (tmp_path / "elsewhere").exists()
 
-    def test_no_folder(self, tmp_path: Path) -> None:
+    def test_no_folder(self, me: Holder, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"Cannot lock .*Choose a folder"):
-            acquire(tmp_path / "none", ME, "recovery")
+            acquire(tmp_path / "none", me, "recovery")
+
+    def test_a_process_that_is_gone_keeps_nothing(self, tmp_path: Path) -> None:
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        with pytest.raises(StoreError, match="Cannot keep the lock"):
+            acquire(tmp_path, Holder(ended.pid, "x", "h", "u"), "recovery")
 
 
 class TestRelease:
-    def test_makes_room_for_the_next(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, ME, "recovery")
-        release(tmp_path, ME, "recovery")
-        acquire(tmp_path, OTHER, "recovery")
+    def test_makes_room_for_the_next(self, me: Holder, tmp_path: Path) -> None:
+        acquire(tmp_path, me, "recovery")
+        release(tmp_path, me, "recovery")
+        next_one = Run(tmp_path)
+        assert next_one.said == "held"
+        next_one.end()
 
-    def test_of_somebody_elses_does_nothing(self, processes: Table, tmp_path: Path) -> None:
-        acquire(tmp_path, OTHER, "recovery")
-        release(tmp_path, ME, "recovery")
+    def test_of_somebody_elses_does_nothing(self, other: Run, me: Holder, tmp_path: Path) -> None:
+        release(tmp_path, me, "recovery")
+        time.sleep(0.5)  # longer than a keeper takes to see that its file was emptied
         with pytest.raises(HeldError):
-            acquire(tmp_path, ME, "recovery")
+            acquire(tmp_path, me, "recovery")
 
-    def test_of_none_makes_none(self, tmp_path: Path) -> None:
-        release(tmp_path, ME, "recovery")
+    def test_of_none_makes_none(self, me: Holder, tmp_path: Path) -> None:
+        release(tmp_path, me, "recovery")
         assert list(tmp_path.iterdir()) == []
 
 
-class TestHolder:
-    def test_is_the_nearest_playbook_and_no_terminal_that_was_started_with_one(
-        self, processes: Table, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        processes.update(
-            {
-                50: (1, "long ago", "tmux new ansible-playbook recover-vault.yml"),
-                100: (50, SINCE, PLAYBOOK),
-                101: (100, "now", "/bin/sh"),
-            }
-        )
-        monkeypatch.setattr(os, "getppid", lambda: 101)
-        assert (current_holder().pid, current_holder().started) == (100, SINCE)
-
-    def test_is_the_parent_where_no_playbook_is(self, processes: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-        processes.update({102: (50, "now", "/bin/sh"), 50: (1, "long ago", "/bin/bash")})
-        monkeypatch.setattr(os, "getppid", lambda: 102)
-        assert (current_holder().pid, current_holder().started) == (102, "now")
-
-    def test_a_real_process_lives_until_it_ends(self) -> None:
-        child = subprocess.Popen(["sleep", "60"])
-        try:
-            found = lock._process(child.pid)
-            assert found is not None
-            parent, started, command = found
-            assert (parent, command.strip()) == (os.getpid(), "sleep 60")
-            holder = replace(ME, pid=child.pid, started=started)
-            assert is_alive(holder)
-            assert not is_alive(replace(holder, started="Tue Nov 24 05:00:00 1999"))
-        finally:
-            child.kill()
-            child.wait()
-        assert not is_alive(holder)
-
-    def test_no_ps(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("PATH", "/no/such/folder")
-        with pytest.raises(StoreError, match=r"Cannot run ps.*procps"):
-            current_holder()
+def test_the_holder_is_the_parent() -> None:
+    holder = current_holder()
+    assert (holder.pid, holder.host) == (os.getppid(), platform.node())
+    assert holder.process == lock._process(os.getppid())
+    assert not lock._process(2**22)

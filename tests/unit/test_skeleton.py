@@ -210,12 +210,15 @@ def test_a_file_names_its_licence(path: Path) -> None:
     assert "# SPDX-License-Identifier: GPL-3.0-or-later" in head
 
 
-@pytest.mark.parametrize("role", ["fluent_bit", "monitoring_rules", "alertmanager_routes"])
+@pytest.mark.parametrize("role", sorted(path.name for path in (ROOT / "roles").iterdir()))
 def test_an_option_of_the_command_line_is_no_longer_a_text_where_it_decides(role: str) -> None:
     """`-e NAME=false` is the text "false", which is true."""
     folder = ROOT / "roles" / role
-    options = yaml.safe_load((folder / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    entries = yaml.safe_load((folder / "meta/argument_specs.yml").read_text())["argument_specs"].values()
+    options = {name: option for entry in entries for name, option in entry["options"].items()}
     names = "|".join(name for name, option in options.items() if option["type"] == "bool")
+    if not names:
+        return
     # A module's option is converted by the module: there the name stands alone.
     bare = re.compile(rf"(?<![\w'])({names})\b(?! \| bool\b)")
     found = [
@@ -225,3 +228,11 @@ def test_an_option_of_the_command_line_is_no_longer_a_text_where_it_decides(role
         if bare.search(line) and not re.fullmatch(rf' *\w+: "{{{{ ({names}) }}}}"', line)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*-*.yml")), ids=lambda path: path.name)
+def test_a_play_of_several_hosts_does_not_rest_on_the_configured_strategy(path: Path) -> None:
+    """With ANSIBLE_STRATEGY=free each host goes its own way: rolling restarts would overlap."""
+    for play in yaml.safe_load(path.read_text(encoding="utf-8")):
+        if play.get("hosts", "localhost") != "localhost":
+            assert play.get("strategy") == "ansible.builtin.linear", play["name"]

@@ -247,9 +247,15 @@ class ConfigFiles:
         if not any(one.after and os.path.dirname(one.path) == self.secrets_folder for one in changes):
             return
         try:
-            os.makedirs(self.secrets_folder, exist_ok=True)
-            os.chown(self.secrets_folder, -1, self._gid)
-            os.chmod(self.secrets_folder, FOLDER_MODE)
+            # Not what a link leads to, should the user of Alertmanager have put one there.
+            if not os.path.islink(self.secrets_folder):
+                os.makedirs(self.secrets_folder, exist_ok=True)
+            handle = os.open(self.secrets_folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fchown(handle, -1, self._gid)
+                os.fchmod(handle, FOLDER_MODE)
+            finally:
+                os.close(handle)
         except OSError as error:
             raise AlertingError(f"Cannot make {self.secrets_folder}: {explain(error)}.") from error
 

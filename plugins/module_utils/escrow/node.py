@@ -214,6 +214,9 @@ class ScratchNode:
             "api_addr": self.address,
             "cluster_addr": f"https://{LOOPBACK}:{cluster_port}",
             "disable_mlock": True,
+            # Without these two, Vault 2 and OpenBao 2.5.3 make no root token of key shares. Others log that they do not
+            # know them. Only this host reaches the node.
+            "enable_unauthenticated_access": ["generate-root"],
             "storage": {
                 "raft": {"path": str(self.folder / "data"), "node_id": "escrow", "performance_multiplier": "1"}
             },
@@ -223,6 +226,7 @@ class ScratchNode:
                     "cluster_address": f"{LOOPBACK}:{cluster_port}",
                     "tls_cert_file": str(self.folder / "ca.pem"),
                     "tls_key_file": str(self.folder / "key.pem"),
+                    "disable_unauthed_generate_root_endpoints": False,
                 }
             },
             **({"seal": dict(seal)} if seal else {}),

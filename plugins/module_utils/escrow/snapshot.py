@@ -21,6 +21,7 @@ from ..snapshot.download import take
 from ..snapshot.restore import restore
 from ..vault import operator
 from ..vault.client import VaultClient
+from ..vault.generate_root import generate_root
 from ..vault.health import seal_type
 from ..vault.secrets import prove
 from .errors import EscrowError
@@ -82,7 +83,7 @@ def migrate(
                 f"Vault took the recovery keys, and its seal is still of type '{kind or 'auto-unseal'}'. Read its log."
             )
     with steps.step("Take the escrow snapshot"):
-        client = node.client(operator.generate_root(node.client(), shares))
+        client = node.client(generate_root(node.client(), shares))
         client = node.client(_short_lived(client))
         taken = take(client, dest, wait)
     return taken.info, taken.manifest
@@ -118,7 +119,7 @@ def prove_escrow(
         node.start({})
         _unseal(node, shares, migrates=False)
     with steps.step("Read the canaries there"):
-        client = node.client(operator.generate_root(node.client(), shares))
+        client = node.client(generate_root(node.client(), shares))
         proofs = [prove(client, path) for path in canaries]
         operator.revoke(client)
     unreadable = [str(proof.problem) for proof in proofs if not proof.readable]

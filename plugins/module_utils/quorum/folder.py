@@ -18,8 +18,9 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional, Union
 
 from ..files import StoreError, explain, new_file
 from .errors import QuorumError
@@ -181,20 +182,17 @@ def keep_aside(path: Path, stamp: str, move: bool, writes: bool = True) -> tuple
     """
     aside, partial = path / f"{ASIDE}{stamp}", path / f"{ASIDE}{stamp}.partial"
     try:
-        entries = _entries(path) if path.is_dir() else []
+        entries = [entry.name for entry in _entries(path)] if path.is_dir() else []
         if not entries or (aside.exists() and not move):
             return False, aside
         if writes and move:
-            _like(path, aside)
-            for entry in entries:
-                entry.rename(_unused(aside / entry.name))
+            _move(path, aside.name, entries)
         elif writes:
             shutil.rmtree(partial, ignore_errors=True)
-            _like(path, partial)
-            for entry in entries:
-                _copy(entry, partial / entry.name)
-            os.sync()
-            partial.rename(aside)
+            with _opened(path) as here:
+                _copy_into(here, entries, here, partial.name)
+                os.sync()
+                os.rename(partial.name, aside.name, src_dir_fd=here, dst_dir_fd=here)
     except OSError as error:
         if writes and not move:
             shutil.rmtree(partial, ignore_errors=True)
@@ -204,29 +202,73 @@ def keep_aside(path: Path, stamp: str, move: bool, writes: bool = True) -> tuple
     return True, aside
 
 
-def _unused(dest: Path) -> Path:
+# Root works in a folder of Vault's user, which may put a link in the place of each name at any moment. So every file is
+# opened below the folder that is open already, links are not followed, and a file that exists is not written.
+
+
+@contextmanager
+def _opened(name: Union[str, Path], below: Optional[int] = None) -> Iterator[int]:
+    """Open a folder; below another one not where a link leads. Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if below is None else os.O_NOFOLLOW)
+    handle = os.open(name, flags, dir_fd=below)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _move(path: Path, aside: str, entries: Sequence[str]) -> None:
+    with _opened(path) as here:
+        with suppress(FileExistsError):
+            os.mkdir(aside, 0o700, dir_fd=here)
+        with _opened(aside, here) as there:
+            for name in entries:
+                os.rename(name, _unused(there, name), src_dir_fd=here, dst_dir_fd=there)
+            _like(os.fstat(here), there)
+
+
+def _unused(folder: int, name: str) -> str:
     """This name, or with a number if an earlier run has moved one of the name there."""
-    names = [dest, *(dest.with_name(f"{dest.name}.{number}") for number in range(1, 1000))]
-    return next(name for name in names if not name.exists())
+    there = set(os.listdir(folder))
+    names = [name, *(f"{name}.{number}" for number in range(1, 1000))]
+    return next(one for one in names if one not in there)
 
 
-def _copy(source: Path, dest: Path) -> None:
-    if source.is_dir():
-        _like(source, dest)
-        for entry in source.iterdir():
-            _copy(entry, dest / entry.name)
-    elif source.is_file():
-        shutil.copy2(source, dest)
-        status = source.stat()
-        os.chown(dest, status.st_uid, status.st_gid)
+def _copy_into(source: int, names: Sequence[str], parent: int, folder: str) -> None:
+    """Create a folder with a copy of these entries of another one, and its owner and mode. Raises OSError."""
+    os.mkdir(folder, 0o700, dir_fd=parent)
+    with _opened(folder, parent) as dest:
+        if os.fstat(dest).st_uid != os.geteuid():
+            raise OSError(0, f"{folder} was replaced by another folder")
+        for name in names:
+            _copy(source, name, dest)
+        # At the end: until then only root may write it.
+        _like(os.fstat(source), dest)
 
 
-def _like(source: Path, dest: Path) -> None:
-    """A folder of the same owner and mode."""
-    status = source.stat()
-    dest.mkdir(mode=0o700, exist_ok=True)
-    os.chown(dest, status.st_uid, status.st_gid)
-    dest.chmod(stat.S_IMODE(status.st_mode))
+def _copy(source: int, name: str, dest: int) -> None:
+    mode = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
+    if stat.S_ISLNK(mode):
+        raise OSError(0, f"{name} is a link, which is not followed in a folder of another user")
+    if stat.S_ISDIR(mode):
+        with _opened(name, source) as below:
+            _copy_into(below, os.listdir(below), dest, name)
+    elif stat.S_ISREG(mode):
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
+        with os.fdopen(handle, "rb") as file:
+            new = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=dest)
+            with os.fdopen(new, "wb") as made:
+                shutil.copyfileobj(file, made, 1024 * 1024)
+                made.flush()
+                status = os.fstat(file.fileno())
+                _like(status, made.fileno())
+                os.utime(made.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _like(status: os.stat_result, handle: int) -> None:
+    """Give an open file or folder this owner and these permissions. Raises OSError."""
+    os.fchown(handle, status.st_uid, status.st_gid)
+    os.fchmod(handle, stat.S_IMODE(status.st_mode) & 0o777)
 
 
 def write_peers(path: Path, peers: Sequence[dict[str, Any]], writes: bool = True) -> tuple[bool, Path]:

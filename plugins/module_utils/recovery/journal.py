@@ -53,6 +53,11 @@ class Journal:
         """Whether nobody has gone on with it for so long that this is another disaster."""
         return now - datetime.fromisoformat(self.data["last_at"]) > ABANDONED_AFTER
 
+    def has_changed_something(self) -> bool:
+        """Return whether its runs have changed a node, or may have."""
+        facts = ("temporary_cluster_id", "restore", "safety_snapshot", "quorum")
+        return any(self.data.get(fact) for fact in facts) or (self.directory / INIT).exists()
+
     def set_aside(self) -> None:
         """Renames it, for the file; its records stay where they are. Raises StoreError."""
         path = self.directory / JOURNAL

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from ..report import charts
 from ..report.charts import Bar, duration
 from ..report.page import Page, drawing
+from .report import RECOVERED, verdict
 
 REDUNDANT = "Survives the loss of a node"
 """The step that ends when autopilot tolerates the loss of a node."""
@@ -38,7 +39,7 @@ def html(record: Record, directory: str) -> str:
     dynamic = [one for one in record["secrets"] if _is_dynamic(record, one)]
     cluster = manifest.get("cluster_name") or "a Vault cluster"
     warnings = _warnings(record, manifest)
-    failed = record["status"] != "recovered"
+    failed = record["status"] != RECOVERED
     return PAGE.render(
         f"Vault recovery of {cluster}, {_time(record['started_at'])}",
         cluster=cluster,
@@ -55,6 +56,7 @@ def html(record: Record, directory: str) -> str:
         timeline=drawing(_timeline(record)) if record["steps"] else None,
         troubled=any(_problems(record)),
         took=_offset(record, record["finished_at"]),
+        age=_age(record),
         verdict="failed" if failed else "aborted" if warnings else "passed",
         warnings=warnings,
     )
@@ -65,34 +67,39 @@ def _objectives(record: Record) -> list[dict[str, Any]]:
         (
             "Recovery time (RTO)",
             "from the start of the first run until every canary was readable at every node",
-            record["rto_seconds"],
-            record["rto_objective_seconds"],
-            record["rto_met"],
+            "rto",
         ),
         (
             "Age of the snapshot (RPO)",
             "from the snapshot to the start of the recovery: changes of that time are lost",
-            record["rpo_seconds"],
-            record["rpo_objective_seconds"],
-            record["rpo_met"],
+            "rpo",
         ),
     ]
     table = [
-        {"name": name, "what": what, "measured": measured, "at_most": at_most, **_objective(met)}
-        for name, what, measured, at_most, met in rows
+        {
+            "name": name,
+            "what": what,
+            "measured": record[f"{key}_seconds"],
+            "at_most": record[f"{key}_objective_seconds"],
+            "verdict": {True: "passed", False: "failed", None: "skipped"}[record[f"{key}_met"]],
+            "text": verdict(record, key),
+        }
+        for name, what, key in rows
     ]
     when = [_ended(record, step) for step in record["steps"] if step["name"] == REDUNDANT]
     words = {True: ("passed", "yes"), False: ("aborted", "not yet"), None: ("skipped", "not known")}
-    verdict, text = words[record["redundant"]]
+    kind, text = words[record["redundant"]]
     measured = when[-1] if when and record["redundant"] else None
     what = "autopilot tolerates the loss of a node, from the start of the first run"
-    row = {"name": REDUNDANT, "what": what, "measured": measured, "at_most": None, "verdict": verdict, "text": text}
+    row = {"name": REDUNDANT, "what": what, "measured": measured, "at_most": None, "verdict": kind, "text": text}
     return [*table, row]
 
 
-def _objective(met: Optional[bool]) -> dict[str, str]:
-    verdict, text = {True: ("passed", "met"), False: ("failed", "missed"), None: ("skipped", "not measured")}[met]
-    return {"verdict": verdict, "text": text}
+def _age(record: Record) -> str:
+    if record["rpo_seconds"] is not None:
+        return f"The snapshot was {duration(record['rpo_seconds'])} old."
+    said = verdict(record, "rpo")
+    return f"The age of the snapshot is {said if said.startswith('not known') else 'not known'}."
 
 
 def _warnings(record: Record, manifest: Mapping[str, Any]) -> list[str]:
@@ -103,7 +110,7 @@ def _warnings(record: Record, manifest: Mapping[str, Any]) -> list[str]:
         found.append("The snapshot was older than its objective allows. Check the job that takes snapshots.")
     if record["redundant"] is False:
         found.append("The cluster does not tolerate the loss of a node yet.")
-    if record["status"] == "recovered" and not record["secrets"]:
+    if record["status"] == RECOVERED and not record["secrets"]:
         found.append("No secret was read. Write a canary secret and name it in vault_recovery_canaries.")
     found += [f"Step '{step['name']}': {problem}" for step, problem in _problems(record)]
     if manifest.get("flagged"):
@@ -121,10 +128,19 @@ def _not_done(record: Record, dynamic: Sequence[Record]) -> list[str]:
     unchecked = [one for one in record["checks"] if one["result"] == "not checked"]
     found = [f"Not checked: {one['name']} ({one['detail']})" for one in unchecked]
     if not dynamic:
-        found.append("No dynamic canary was issued (vault_recovery_dynamic_canaries).")
+        found.append(_no_dynamic(record))
     if record["redundant"] is None:
         found.append("The playbook did not ask whether the cluster tolerates the loss of a node.")
     return found[:MOST]
+
+
+def _no_dynamic(record: Record) -> str:
+    if record["dynamic_canaries"]:
+        return f"The dynamic canaries were not issued: {', '.join(map(str, record['dynamic_canaries']))}."
+    if record["status"] == RECOVERED:
+        return "No dynamic canary was issued (vault_recovery_dynamic_canaries)."
+    # The playbook notes them once they were issued.
+    return "The playbook stopped before the dynamic canaries, if any are named in vault_recovery_dynamic_canaries."
 
 
 def _is_dynamic(record: Record, secret: Record) -> bool:
@@ -215,7 +231,7 @@ def _timeline(record: Record) -> str:
         name = step["name"] if record["runs"] == 1 else f"{run}: {step['name']}"
         bars.append(_bar(name, begin, end, "aborted" if step["detail"].get("problem") else "passed"))
     whole = _offset(record, record["finished_at"])
-    if record["status"] != "recovered":
+    if record["status"] != RECOVERED:
         bars.append(_bar(record["failed_task"] or "Stopped", end, whole, "failed"))
     readable = record["rto_seconds"]
     mark = None if readable is None else (readable, f"readable after {duration(readable)}")

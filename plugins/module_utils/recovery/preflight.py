@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..vault import generate_root
+from .origin import FAILED, NOT_CHECKED
+
 INITIALIZE, CONTINUE, REPLACE, VERIFY = "initialize", "continue", "replace", "verify"
 """What to do: initialise fresh nodes and restore; go on with a cluster that this recovery has initialised; replace a
 cluster that holds data; only look, the restore being done."""
@@ -39,8 +42,14 @@ class Situation:
         has_init_file: whether the temporary cluster's keys are on file.
         lost_init: whether room for these keys was made on file, and they never came.
         restore: how far an earlier run's restore got: ``begun``, ``done`` or None.
+        temporary_cluster_id: of the cluster that an earlier run has initialized, None where none was noted.
         confirm: the cluster name that the operator has typed.
         free: bytes free for Vault's data, by node name; empty where it is not known.
+        origin: whether the snapshot's origin is alive, as `origin.judge` says.
+        proof_by_shares: whether the proof needs a root token made of key shares, as no login is given.
+        replace_by_shares: whether the same holds for the safety snapshot of a cluster that is replaced.
+        generate_root: whether the active node makes such tokens; None where it could not be asked.
+        generate_root_enabled: the operator's word that the nodes' configuration allows it.
     """
 
     nodes: Sequence[Mapping[str, Any]]
@@ -49,8 +58,14 @@ class Situation:
     has_init_file: bool = False
     lost_init: bool = False
     restore: str | None = None
+    temporary_cluster_id: str | None = None
     confirm: str = ""
     free: Mapping[str, int] = field(default_factory=dict)
+    origin: tuple[str, str] = (NOT_CHECKED, "the origin was not asked")
+    proof_by_shares: bool = False
+    replace_by_shares: bool = False
+    generate_root: bool | None = None
+    generate_root_enabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +79,8 @@ class Plan:
         steps: what will be done, as sentences.
         seal_type: of the target.
         versions: of Vault on the nodes, each once.
+        cluster_id: of the cluster whose data the operator allows to replace; None unless the action is REPLACE.
+        standby_reads: whether standbys answer reads themselves, and so have to be restarted after the restore.
     """
 
     action: str | None
@@ -72,6 +89,8 @@ class Plan:
     steps: list[str]
     seal_type: str | None
     versions: list[str]
+    cluster_id: str | None = None
+    standby_reads: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a module's result."""
@@ -103,11 +122,26 @@ def plan(situation: Situation) -> Plan:
     seal_types = {str((node["seal"] or {}).get("type")) for node in reachable}
     _check_seal(check, seal_types, manifest.get("seal_type"))
     _check_space(check, situation)
+    alive, said = situation.origin
+    check(
+        "the snapshot's origin is not alive",
+        [said] if alive == FAILED else [],
+        said if alive == NOT_CHECKED else None,
+        said,
+    )
 
     action = None
     if not unreachable:
         action, refusal = _decide(situation, reachable)
         check("the target may be overwritten", [refusal] if refusal else [], None, action or "")
+    by_shares = situation.proof_by_shares or (action == REPLACE and situation.replace_by_shares)
+    refused = generate_root.problem(reachable, situation.generate_root, situation.generate_root_enabled)
+    check(
+        "key shares make a root token",
+        [refused] if by_shares and refused else [],
+        None if situation.generate_root or not by_shares else "no active node was there to be asked",
+        "" if by_shares else "not needed",
+    )
     if problems:
         action = None
     steps = [] if action is None else [*STEPS[action]]
@@ -115,10 +149,42 @@ def plan(situation: Situation) -> Plan:
         steps.append("wait until every node is a Raft peer")
         taken = f"taken {situation.snapshot.get('taken_at')} of cluster {manifest.get('cluster_name') or 'not known'}"
         steps.append(f"restore {situation.snapshot.get('path')} ({taken}) on the leader")
+    standby_reads = len(nodes) > 1 and any(_reads_on_standby(node) for node in reachable)
     if action is not None:
         steps += ["wait until every node serves", "read the canaries and write the record"]
+        if standby_reads:
+            steps.append(
+                "restart OpenBao on every node after the restore, as its standbys answer reads by the mounts of before "
+                "it (do that yourself where the hosts of the nodes are not in the inventory)"
+            )
+        if alive == NOT_CHECKED:
+            steps.append(f"note: {said}")
     versions = sorted({str(node["version"]) for node in reachable if node["version"]})
-    return Plan(action, problems, checks, steps, seal_types.pop() if len(seal_types) == 1 else None, versions)
+    return Plan(
+        action=action,
+        problems=problems,
+        checks=checks,
+        steps=steps,
+        seal_type=seal_types.pop() if len(seal_types) == 1 else None,
+        versions=versions,
+        cluster_id=next(iter(_cluster_ids(reachable))) if action == REPLACE else None,
+        standby_reads=standby_reads,
+    )
+
+
+def _reads_on_standby(node: Mapping[str, Any]) -> bool:
+    """Return whether the node, as a standby, would answer reads by the mounts of before the restore.
+
+    OpenBao does since 2.5, unless disable_standby_reads is set, which no request without a token reports. Tried with
+    2.6.2: until a restart, or the next change of a mount, it answers 404 to some tokens. With Shamir's seal a node
+    joins after the restore, and knows the restored mounts only.
+    """
+    auto_unseal = (node["seal"] or {}).get("type") not in (None, "shamir")
+    return auto_unseal and node["product"] == "OpenBao" and _version(node["version"] or "") >= (2, 5)
+
+
+def _cluster_ids(nodes: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {str(node["cluster_id"]) for node in nodes if node["cluster_id"]}
 
 
 def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[str | None, str | None]:
@@ -128,7 +194,12 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
         return INITIALIZE, None
     if situation.has_init_file and situation.own_token:
         return CONTINUE, None
-    if situation.restore == "done":
+    restore = situation.restore
+    origin = (situation.snapshot.get("manifest") or {}).get("cluster_id")
+    if origin and _cluster_ids(initialized) - {origin, situation.temporary_cluster_id}:
+        # The restore that was noted is not what these nodes hold: they are in a third cluster.
+        restore = None
+    if restore == "done":
         return VERIFY, None
     if situation.lost_init:
         return None, (
@@ -139,11 +210,11 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
         )
     sealed = [node for node in initialized if node["sealed"]]
     if situation.has_init_file:
-        if situation.own_token is None and situation.restore is None:
+        if situation.own_token is None and restore is None:
             return CONTINUE, None
-        if situation.restore == "begun":
+        if restore == "begun":
             return VERIFY, None
-    elif situation.restore == "begun" and sealed:
+    elif restore == "begun" and sealed:
         return VERIFY, None
     if len(sealed) == len(initialized):
         return None, (
@@ -154,12 +225,23 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
     if len(names) > 1:
         return None, f"The nodes belong to different clusters ({', '.join(names)}): correct vault_recovery_nodes."
     name = names[0] if names else "vault"
+    ids = sorted(_cluster_ids(initialized))
+    if len(ids) > 1:
+        return None, (
+            f"The nodes belong to different clusters of the name '{name}' (IDs {', '.join(ids)}): correct "
+            "vault_recovery_nodes."
+        )
+    if situation.confirm == name and not ids:
+        return None, (
+            f"The cluster '{name}' is not replaced: no node reports its cluster ID, which is compared again right "
+            "before the restore. Wait until the cluster has a leader and run this again."
+        )
     if situation.confirm == name:
         return REPLACE, None
     typed = f" (vault_recovery_confirm is '{situation.confirm}')" if situation.confirm else ""
     return None, (
         f"{initialized[0]['url']} is initialised and holds the data of the cluster '{name}'{typed}. To replace it, run "
-        f"this again with -e vault_recovery_confirm={name}; a safety snapshot of it is taken first."
+        "this again with that name in vault_recovery_confirm; a safety snapshot of it is taken first."
     )
 
 

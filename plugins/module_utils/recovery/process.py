@@ -30,7 +30,10 @@ class Recovery:
         self.writes = writes
 
     def start(self, nodes: Sequence[str], now: datetime) -> dict[str, Any]:
-        """Takes the lock, and begins or goes on.
+        """Take the lock, and begin or go on.
+
+        A run goes on with fewer nodes than the one before: a node that died meanwhile joins later. What a run left that
+        has changed nothing stands in nobody's way.
 
         Raises:
             RecoveryError: another recovery is running, or the folder is that of another cluster's unfinished one.
@@ -47,11 +50,21 @@ class Recovery:
             if self.writes:
                 left.set_aside()
             left = None
-        if left is not None and left.data.get("nodes") != list(nodes):
-            raise RecoveryError(
-                f"{self.directory} holds an unfinished recovery of {', '.join(left.data.get('nodes', []))}. Use "
-                "another vault_recovery_directory here, or move that one's journal.json and init.json aside."
-            )
+        known = left.data.get("nodes", []) if left is not None else list(nodes)
+        if left is not None and known != list(nodes) and not left.has_changed_something():
+            if self.writes:
+                left.set_aside()
+            left = None
+        elif left is not None and known != list(nodes):
+            if not nodes or not set(nodes) < set(known) or left.data.get("quorum"):
+                raise RecoveryError(
+                    f"{self.directory} holds an unfinished recovery of {', '.join(known)}, and this one is of "
+                    f"{', '.join(nodes)}. Nothing was changed. To finish that one, name its nodes in "
+                    "vault_recovery_nodes; those that died meanwhile may be left out, and join later. For another "
+                    "cluster, use another vault_recovery_directory."
+                )
+            if self.writes:
+                left.note(nodes=list(nodes))
         journal = left or Journal.new(self.directory, nodes, now)
         if self.writes:
             journal.begin_run(now)
@@ -62,9 +75,10 @@ class Recovery:
         journal = self._journal(now)
         if self.writes:
             noted = dict(facts)
-            secrets = noted.get("secrets") or []
-            if secrets and all(secret.get("readable") for secret in secrets):
-                noted["readable_at"] = now.isoformat(timespec="milliseconds")
+            if "secrets" in noted:
+                secrets = noted["secrets"] or []
+                readable = bool(secrets) and all(secret.get("readable") for secret in secrets)
+                noted["readable_at"] = now.isoformat(timespec="milliseconds") if readable else None
             if noted:
                 journal.note(**noted)
             journal.add(name, detail, now)

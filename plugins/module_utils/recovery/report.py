@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import getpass
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..user import user_name
 from .journal import Journal
 
 RECOVERED, FAILED = "recovered", "failed"
@@ -46,9 +46,15 @@ def build_record(journal: Journal, ending: Ending, now: datetime) -> dict[str, A
     started = datetime.fromisoformat(data["started_at"])
     # The one that was restored; before that, the one that was chosen.
     snapshot = data.get("snapshot") or data.get("chosen") or {}
-    readable = data.get("readable_at")
+    recovered = ending.status == RECOVERED
+    # Of a recovery that failed, a later run or a dynamic canary may have failed where static canaries were readable.
+    readable = data.get("readable_at") if recovered else None
     rto = (datetime.fromisoformat(readable) - started).total_seconds() if readable else None
+    late = (now - started).total_seconds() > ending.objective
     rpo = (started - datetime.fromisoformat(snapshot["taken_at"])).total_seconds() if snapshot.get("taken_at") else None
+    rpo = None if rpo is not None and rpo < 0 else rpo
+    rpo_objective = ending.rpo_objective
+    restored = recovered or journal.restore == "done"
     server = ", ".join(data.get("server_versions") or [])
     return {
         "format": 1,
@@ -59,18 +65,18 @@ def build_record(journal: Journal, ending: Ending, now: datetime) -> dict[str, A
         "finished_at": now.isoformat(timespec="milliseconds"),
         "nodes": data["nodes"],
         "runs": data["runs"],
-        "operator": f"{getpass.getuser()}@{platform.node()}",
+        "operator": f"{user_name()}@{platform.node()}",
         "versions": {**ending.versions, **({"server": server} if server else {})},
         "snapshot": {name: snapshot.get(name) for name in SNAPSHOT},
         "rejected_snapshots": [_rejected(one) for one in snapshot.get("rejected") or []],
         "safety_snapshot": data.get("safety_snapshot"),
         "restore": journal.restore,
         "rpo_seconds": None if rpo is None else round(rpo, 3),
-        "rpo_objective_seconds": ending.rpo_objective,
-        "rpo_met": None if rpo is None or ending.rpo_objective is None else rpo <= ending.rpo_objective,
+        "rpo_objective_seconds": rpo_objective,
+        "rpo_met": None if not restored or rpo is None or rpo_objective is None else rpo <= rpo_objective,
         "rto_seconds": None if rto is None else round(rto, 3),
         "rto_objective_seconds": ending.objective,
-        "rto_met": None if rto is None else rto <= ending.objective,
+        "rto_met": rto <= ending.objective if rto is not None else False if late and not recovered else None,
         "redundant": data.get("redundant"),
         "checks": data.get("checks") or [],
         "secrets": data.get("secrets") or [],
@@ -103,13 +109,27 @@ def _troubled(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [step for step in record["steps"] if step["detail"].get("problem")]
 
 
+def verdict(record: Mapping[str, Any], name: str) -> str:
+    """Return the verdict on an objective, ``rto`` or ``rpo``, as every form of the record words it."""
+    measured, met = record[f"{name}_seconds"], record[f"{name}_met"]
+    if met is not None:
+        return "met" if met else "missed" if measured is not None else "missed, not readable yet"
+    snapshot = record["snapshot"]
+    if name == "rto" or not snapshot["path"]:
+        return "not measured"
+    if measured is None:
+        return "not known: the clocks differ" if snapshot["taken_at"] else "not known"
+    return "no objective" if record["rpo_objective_seconds"] is None else "not restored"
+
+
 def _measured(record: Mapping[str, Any], name: str) -> str:
     """A time, its objective and the verdict."""
-    measured, objective = duration(record[f"{name}_seconds"]), record[f"{name}_objective_seconds"]
-    if objective is None:
-        return measured
-    verdict = {None: "", True: ", met", False: ", MISSED"}[record[f"{name}_met"]]
-    return f"{measured} (objective {duration(objective)}{verdict})"
+    measured, objective = record[f"{name}_seconds"], record[f"{name}_objective_seconds"]
+    said = verdict(record, name).replace("missed", "MISSED")
+    limit = "" if objective is None else f"objective {duration(objective)}"
+    if measured is None:
+        return f"{said} ({limit})" if limit else said
+    return f"{duration(measured)} ({limit}, {said})" if limit else duration(measured)
 
 
 def _verdicts(record: Mapping[str, Any]) -> list[tuple[str, str]]:

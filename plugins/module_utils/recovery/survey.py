@@ -14,10 +14,12 @@ from typing import Any
 from ..files import StoreError, explain, read_json
 from ..vault.client import VaultClient
 from ..vault.cluster import read_cluster
+from ..vault.generate_root import is_allowed
 from ..vault.health import NodeHealth
 from ..vault.operator import is_valid
 from .errors import RecoveryError
 from .journal import INIT, Journal
+from .origin import NOT_CHECKED
 from .preflight import INITIALIZE, Situation, plan
 
 
@@ -32,6 +34,10 @@ def survey(
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    origin: tuple[str, str] = (NOT_CHECKED, "the origin was not asked"),
+    proof_by_shares: bool = False,
+    replace_by_shares: bool = False,
+    generate_root_enabled: bool = False,
 ) -> dict[str, Any]:
     """The plan of the recovery, as `Plan.to_dict`, and where the temporary cluster's keys lie.
 
@@ -39,6 +45,8 @@ def survey(
         clients: one for each node, not logged in.
         free: bytes free for Vault's data, by host, as far as known.
         settle_timeout: seconds to wait for a leader where nodes are initialised and unsealed.
+        origin: whether the snapshot's origin is alive, as `origin.judge` says.
+        proof_by_shares, replace_by_shares, generate_root_enabled: see `Situation`.
         writes: False leaves keys of a temporary cluster that is gone where they are.
 
     Raises:
@@ -66,8 +74,14 @@ def survey(
             has_init_file=root_token is not None,
             lost_init=root_token is None and init_file.exists(),
             restore=restore,
+            temporary_cluster_id=journal.data.get("temporary_cluster_id") if journal else None,
             confirm=confirm,
             free=free,
+            origin=origin,
+            proof_by_shares=proof_by_shares,
+            replace_by_shares=replace_by_shares,
+            generate_root=is_allowed(leader) if leader and (proof_by_shares or replace_by_shares) else None,
+            generate_root_enabled=generate_root_enabled,
         )
     )
     if decision.problems:
@@ -79,7 +93,14 @@ def survey(
             _set_aside(init_file)
         if journal and journal.restore:
             # All of it was of nodes that are gone: a run that follows must not take these for restored.
-            journal.note(restore=None, snapshot=None, readable_at=None, secrets=[], redundant=None)
+            journal.note(
+                restore=None,
+                snapshot=None,
+                readable_at=None,
+                secrets=[],
+                redundant=None,
+                temporary_cluster_id=None,
+            )
     return {"changed": False, **decision.to_dict(), "init_file": str(init_file)}
 
 

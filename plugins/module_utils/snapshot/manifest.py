@@ -5,22 +5,29 @@
 
 from __future__ import annotations
 
-import getpass
+import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
-from ..files import read_json, write_json
+from ..files import damaged, parse_json, read_json, write_json
+from ..user import user_name
 from .archive import SnapshotInfo, verify_file
 from .errors import SnapshotMismatchError
 
 FORMAT = 1
+LONGEST = 1024 * 1024
+"""Bytes of a manifest that is read; one of 256 key counts with the longest names has 50,000."""
+_LONGEST_TEXT = 4096
+"""Characters of a name or version. Python converts no number of more than 4300 digits."""
+_DEEPEST = 8
+"""Levels of a value that a later format may have."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +52,7 @@ def manifest_path(snapshot: Path) -> Path:
 
 def taken_by() -> dict[str, str]:
     """The host and user of this process."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        # A container's user need not have a name.
-        user = str(os.getuid())
-    return {"host": platform.node(), "user": user}
+    return {"host": platform.node(), "user": user_name()}
 
 
 def build_manifest(
@@ -112,10 +114,87 @@ def retire_manifest(snapshot: Path, successor: IO[bytes]) -> None:
 
 def read_manifest(snapshot: Path) -> dict[str, Any] | None:
     """The manifest beside a snapshot, None when it has none. Raises StoreError when it is damaged."""
+    path = manifest_path(snapshot)
     try:
-        return read_json(manifest_path(snapshot))
+        return check_fields(read_json(path, LONGEST), path)
     except FileNotFoundError:
         return None
+
+
+def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
+    """Return the manifest that these bytes of a store are. Raises StoreError when it is damaged."""
+    if len(data) > LONGEST:
+        raise damaged(where, f"it has more than {LONGEST} bytes")
+    return check_fields(parse_json(data, where), where)
+
+
+def check_fields(manifest: dict[str, Any], where: str | Path) -> dict[str, Any]:
+    """Return the manifest if each field that `build_manifest` writes has its type, or is null or missing.
+
+    Raises:
+        StoreError: it is damaged; the message has the field and its value.
+    """
+    for name, (is_valid, expected) in _FIELDS.items():
+        value = manifest.get(name)
+        if value is not None and not is_valid(value):
+            raise damaged(where, f"its {name} is {_shown(value)}, not {expected}")
+    if not _is_shallow(manifest, _DEEPEST):
+        raise damaged(where, "it is nested too deeply")
+    try:
+        json.dumps(manifest, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise damaged(where, f"it has a value that JSON or UTF-8 does not have: {error}") from error
+    return manifest
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT and value.isprintable()
+
+
+def _is_number(value: object) -> bool:
+    # Raft's are of 64 bits, and true is an int.
+    return type(value) is int and 0 <= value < 2**64
+
+
+def _is_time(value: object) -> bool:
+    try:
+        # Python 3.9 does not know the Z.
+        when = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else None
+        return when is not None and when.tzinfo is not None and bool(when.astimezone(timezone.utc))
+    except (ValueError, OverflowError):
+        return False
+
+
+def _is_taken_by(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_text(one) for one in value.values())
+
+
+def _is_counts(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_number(one) for one in value.values())
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_shallow(one, levels - 1) for one in inner)
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+_TEXT = (_is_text, f"a line of at most {_LONGEST_TEXT} characters")
+_NUMBER = (_is_number, "a whole number of 64 bits")
+_FIELDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    **dict.fromkeys(("format", "index", "term", "size"), _NUMBER),
+    **dict.fromkeys(("name", "cluster_name", "cluster_id", "vault_version", "seal_type", "seal_key_id"), _TEXT),
+    **dict.fromkeys(("node", "sha256"), _TEXT),
+    "taken_at": (_is_time, "a time in ISO 8601 with its time zone"),
+    "taken_by": (_is_taken_by, "an object of texts"),
+    "key_counts": (_is_counts, "an object of whole numbers"),
+    "flagged": (lambda value: isinstance(value, str), "a text"),
+    "escrow_of": (lambda value: isinstance(value, dict), "an object"),
+}
 
 
 def check_manifest(snapshot: Path, info: SnapshotInfo, manifest: Mapping[str, Any] | None) -> None:

@@ -17,6 +17,9 @@ from .archive import SnapshotInfo
 from .download import SNAPSHOT_API
 from .manifest import verify
 
+REMOVED = 530
+"""Status code of sys/health on a node that was removed from its cluster."""
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -36,8 +39,16 @@ class Restored:
     seconds: dict[str, float]
 
 
-def inspect_target(client: VaultClient) -> NodeHealth:
-    """The leader's state; what must hold before anything is sent. Raises VaultError."""
+def inspect_target(client: VaultClient, cluster_id: str | None = None) -> NodeHealth:
+    """Return the leader's state, if it is one that a snapshot may be sent to.
+
+    Args:
+        cluster_id: of the only cluster whose data may be replaced. None accepts every one.
+
+    Raises:
+        VaultConfigError: it is another cluster, or does not store its data in Raft.
+        VaultError: it is no leader, among others.
+    """
     leader = client.at_leader()
     health = read_health(leader)
     if health.http_status != 200:
@@ -50,6 +61,13 @@ def inspect_target(client: VaultClient) -> NodeHealth:
         raise VaultConfigError(
             f"{leader.connection.url} stores its data in '{storage}': a Raft snapshot cannot be restored there."
         )
+    if cluster_id is not None and health.cluster_id != cluster_id:
+        raise VaultConfigError(
+            f"Cannot restore: the leader {leader.connection.url} is in the cluster with the ID "
+            f"{health.cluster_id or 'not reported'} (name '{health.cluster_name or 'not reported'}'), and only the "
+            f"data of the cluster {cluster_id} may be replaced. No snapshot was sent, no data was changed. Find out "
+            "how the node joined that cluster (retry_join in its configuration, its data folder) before the next run."
+        )
     return health
 
 
@@ -61,10 +79,12 @@ def restore(
     reload_timeout: float,
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
+    cluster_id: str | None = None,
 ) -> Restored:
-    """Replaces all data of the cluster by the snapshot's. Sent once, never again by itself.
+    """Replace all data of the cluster by the snapshot's. The snapshot is sent once, and never again unattended.
 
     Args:
+        cluster_id: of the only cluster whose data may be replaced, checked after the file and right before it is sent.
         force: skips the check that the snapshot is of the same seal, for one of another cluster.
         upload_timeout: seconds to wait for the answer after the last byte was sent.
         reload_timeout: seconds to wait for the leader to have reloaded.
@@ -76,7 +96,7 @@ def restore(
     moments = [monotonic()]
     info = verify(path)
     moments.append(monotonic())
-    before = inspect_target(client)
+    before = inspect_target(client, cluster_id)
     leader = client.at(before.url)
     # The restore replaces the token store: from then on this token is nobody's.
     watcher = VaultClient(leader.connection)
@@ -124,11 +144,19 @@ def _wait_reloaded(
     while True:
         now = read_health(leader)
         moved_to = None
+        if now.removed_from_cluster or now.http_status == REMOVED:
+            raise VaultSealedError(
+                f"{leader.connection.url} took the snapshot, and reports that it was removed from its cluster "
+                f"(sys/health: {now.http_status}). So it reached the leader that the snapshot names: the snapshot's "
+                "origin is alive. Isolate the nodes from the origin, stop Vault on them, empty their data folders, "
+                "start Vault, and run this again."
+            )
         if now.sealed and (before.seal or {}).get("type") not in (None, "shamir"):
             raise VaultSealedError(
-                f"{leader.connection.url} took the snapshot and sealed itself: its "
-                f"{(before.seal or {}).get('type')} seal cannot decrypt what the snapshot was sealed with. Give it the "
-                "key of the snapshot's origin, and look at its log."
+                f"{leader.connection.url} took the snapshot and sealed itself. Its API does not report why "
+                f"(sys/health: {now.http_status}, seal type {(now.seal or {}).get('type')}). The reason is in the log "
+                "of Vault on that host. Two known ones: the KMS does not decrypt what the snapshot was sealed with "
+                "(another key, or no permission), or the KMS is unreachable."
             )
         if now.sealed:
             return True

@@ -52,9 +52,10 @@ class Keystore:
 
     def changed(self, roots: Sequence[Root]) -> bytes:
         """The whole keystore as it has to be, made on a copy and read back."""
-        folder = os.path.dirname(self.path)
+        # Not beside the keystore: an application may own that folder, and put a link in the place of this one.
+        folder = tempfile.gettempdir()
         try:
-            with tempfile.TemporaryDirectory(prefix=".custodes-", dir=folder) as made:
+            with tempfile.TemporaryDirectory(prefix="custodes-", dir=folder) as made:
                 copy = os.path.join(made, "keystore")
                 self._change(copy, os.path.join(made, "root.pem"), roots)
                 return _read(copy)

@@ -96,11 +96,15 @@ METHODS: dict[str, tuple[tuple[str, ...], Callable[[VaultClient, Options], None]
 
 
 def find_token(options: Options, environment: Mapping[str, str]) -> Optional[str]:
-    """The token by precedence: option, file named by an option, VAULT_TOKEN, ~/.vault-token; None when there is none.
+    """Return the token by precedence: option, file named by an option, VAULT_TOKEN, ~/.vault-token; None without any.
 
-    Raises VaultConfigError when a file that the operator named cannot be read.
+    Raises:
+        VaultConfigError: an option is empty, which is not "use another token"; or a file that one names cannot be read.
     """
-    if options.get("token"):
+    for given in ("token", "token_path", "token_file"):
+        if options.get(given) is not None and not str(options[given]).strip():
+            raise VaultConfigError(f"The option {given} is given and empty. Give a value, or omit it.")
+    if options.get("token") is not None:
         return str(options["token"])
     name = options.get("token_file") or ".vault-token"
     if options.get("token_path") or options.get("token_file"):

@@ -52,6 +52,7 @@ class NodeHealth:
     standby: Optional[bool] = None
     removed_from_cluster: Optional[bool] = None
     version: Optional[str] = None
+    product: Optional[str] = None
     cluster_name: Optional[str] = None
     cluster_id: Optional[str] = None
     leader_address: Optional[str] = None
@@ -122,6 +123,7 @@ def read_health(client: VaultClient) -> NodeHealth:
         standby=health.get("standby"),
         removed_from_cluster=known("removed_from_cluster"),
         version=known("version"),
+        product=_product(known("version"), health),
         cluster_name=known("cluster_name"),
         cluster_id=known("cluster_id"),
         leader_address=address,
@@ -131,6 +133,17 @@ def read_health(client: VaultClient) -> NodeHealth:
         seal=_seal(seal),
         autopilot=read_autopilot(client) if client.token and status in SERVING else None,
     )
+
+
+def _product(version: Optional[str], health: dict[str, Any]) -> Optional[str]:
+    """Return Vault or OpenBao, None where the version is not reported.
+
+    OpenBao began with 2.0, as a fork of Vault 1.14. Vault has the field `enterprise` in sys/health since 1.16, and so
+    in every version that has a number of OpenBao's (tried with Vault 1.21.0, OpenBao 2.6.2 and 2.7.2).
+    """
+    if not version:
+        return None
+    return "Vault" if version.startswith(("0.", "1.")) or "enterprise" in health else "OpenBao"
 
 
 def _seal(answer: dict[str, Any]) -> Optional[dict[str, Any]]:

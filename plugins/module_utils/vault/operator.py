@@ -1,15 +1,13 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's acts on a node: initialise, unseal, generate a root token, step down. Keys come in and go out as
+"""The operator's acts on a node: initialise, unseal, step down. Keys come in and go out as
 values only; no message, and no exception of this file, ever holds one."""
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Optional
 
 from .client import VaultClient
@@ -17,7 +15,6 @@ from .errors import (
     VaultApiError,
     VaultAuthError,
     VaultConfigError,
-    VaultError,
     VaultPermissionError,
     VaultUnreachableError,
 )
@@ -124,7 +121,7 @@ def unseal(
             status = client.request("PUT", "sys/unseal", json={"key": share, "migrate": migrate})
         except VaultApiError as error:
             raise VaultConfigError(
-                f"{client.connection.url} refused key share {number} of {len(key_shares)} ({_reason(error)}). Check "
+                f"{client.connection.url} refused key share {number} of {len(key_shares)} ({reason(error)}). Check "
                 "that they are this cluster's, enough of them, each given once, and of the seal that the node has."
             ) from None
         # No progress after a share: enough were given. A node that joins with them is unsealed a second later, and one
@@ -134,64 +131,9 @@ def unseal(
     return seal_status(client)
 
 
-def _reason(error: VaultApiError) -> str:
+def reason(error: VaultApiError) -> str:
+    """Return Vault's own words for a refusal, in one line."""
     return "; ".join(" ".join(item.split()) for item in error.errors) or f"HTTP {error.status}"
-
-
-def generate_root(client: VaultClient, key_shares: Sequence[str], cancel_existing: bool = False) -> str:
-    """A new root token from a quorum of unseal or recovery key shares. The caller revokes it.
-
-    Args:
-        cancel_existing: gives up an attempt that is under way, which may be another operator's.
-
-    Raises:
-        VaultConfigError: too few shares, or wrong ones.
-        VaultApiError: an attempt is under way already, among others.
-    """
-    attempt = client.request("GET", "sys/generate-root/attempt")
-    if attempt.get("started"):
-        if not cancel_existing:
-            raise VaultApiError(
-                f"A root token is already being generated at {client.connection.url} ({attempt.get('progress')} of "
-                f"{attempt.get('required')} shares given). Find out who does that; cancel_existing gives it up.",
-                400,
-            )
-        client.request("DELETE", "sys/generate-root/attempt")
-    attempt = client.request("PUT", "sys/generate-root/attempt", json={})
-    try:
-        answer: dict[str, Any] = {}
-        for number, share in enumerate(key_shares, 1):
-            try:
-                answer = client.request(
-                    "PUT", "sys/generate-root/update", json={"key": share, "nonce": attempt.get("nonce")}
-                )
-            except VaultApiError as error:
-                raise VaultConfigError(
-                    f"{client.connection.url} refused key share {number} of {len(key_shares)} ({_reason(error)}). "
-                    "Check that they are the recovery shares (with an auto-unseal) or unseal shares (with Shamir)."
-                ) from None
-            if answer.get("complete"):
-                break
-        if not answer.get("complete"):
-            raise VaultConfigError(
-                f"{len(key_shares)} key shares are too few to generate a root token: {attempt.get('required')} are "
-                "required."
-            )
-    except VaultError:
-        # The attempt would stand in the next one's way.
-        with suppress(VaultError):
-            client.request("DELETE", "sys/generate-root/attempt")
-        raise
-    encoded = answer.get("encoded_token") or answer.get("encoded_root_token") or ""
-    return _decode(str(encoded), str(attempt.get("otp") or ""))
-
-
-def _decode(encoded: str, otp: str) -> str:
-    """The token is sent XORed with the one-time password, base64 without padding (vault/generate_root.go)."""
-    raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4))
-    if len(raw) != len(otp):
-        raise VaultConfigError("Vault's encoded root token does not have the length of its one-time password.")
-    return bytes(one ^ two for one, two in zip(raw, otp.encode())).decode()
 
 
 def is_valid(client: VaultClient) -> bool:

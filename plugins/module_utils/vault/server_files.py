@@ -143,12 +143,15 @@ class ServerFiles:
         return Outcome(changed + [file.path for file in todo], [_diff(file, before[file.path]) for file in todo])
 
     def newer_than(self, started_file: str) -> bool:
-        """Return whether the program or a file that it reads once was changed after `started_file` was touched."""
+        """Return whether the program or a file that it reads once was changed after `started_file` was touched.
+
+        A file that is not root's counts as never touched: Vault's user could escape every restart by its time.
+        """
         wanted = self._wanted
         paths = (wanted.program, wanted.environment.path, wanted.config.path, wanted.unit.path)
         changed = max((found.st_ctime for found in map(_lstat, paths) if found), default=0.0)
         started = _lstat(started_file)
-        return changed > (started.st_mtime if started else 0.0)
+        return changed > (started.st_mtime if started and started.st_uid == self._root[0] else 0.0)
 
     def _files(self) -> Iterator[_File]:
         wanted, (uid, gid) = self._wanted, self._root

@@ -94,6 +94,16 @@ def test_secrets_and_configuration_are_for_the_group_and_a_second_run_changes_no
     assert (site.run(pd="key"), site.server.reloads) == ([], 1)
 
 
+def test_a_link_in_the_place_of_the_folder_is_not_followed(site: Site, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o711)
+    site.run()
+    site.secrets.symlink_to(elsewhere)
+    with pytest.raises(AlertingError, match=f"Cannot make {site.secrets}"):
+        site.run(pd="key")
+    assert (list(elsewhere.iterdir()), stat.S_IMODE(elsewhere.stat().st_mode)) == ([], 0o711)
+
+
 def test_a_file_that_others_may_read_is_mended(site: Site) -> None:
     site.run(pd="key")
     (site.secrets / "pd").chmod(0o644)

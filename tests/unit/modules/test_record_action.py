@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,8 +34,7 @@ def task(check: bool = False, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(1, "now", "controller", "root"))
-    monkeypatch.setattr(lock, "is_alive", lambda _holder: True)
+    monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(os.getpid(), "now", "controller", "root"))
     return str(tmp_path / "recovery")
 
 
@@ -65,7 +65,7 @@ def test_what_an_operator_can_mend_is_a_failed_task(folder: str, monkeypatch: py
     early = task(directory=folder, state="step", step="Restore")
     assert (early["failed"], early["error_type"], "comes first" in early["msg"]) == (True, "RecoveryError", True)
     task(directory=folder, state="started", nodes=NODES)
-    monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(2, "now", "controller", "alice"))
+    monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(os.getpid(), "now", "controller", "alice"))
     assert "Another recovery is running" in task(directory=folder, state="started", nodes=NODES)["msg"]
     (Path(folder) / journals.JOURNAL).write_text("{")
     assert task(directory=folder, state="step", step="x")["error_type"] == "StoreError"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from ansible_collections.custodes.security_dr.plugins.module_utils.quorum import folder
 from ansible_collections.custodes.security_dr.plugins.module_utils.quorum.errors import QuorumError
 from hypothesis import given
@@ -123,6 +125,45 @@ def test_a_move_leaves_nothing_and_loses_nothing(data: Path) -> None:
     assert folder.keep_aside(data, "s", move=True)[0]
     assert files(data / "aside-s") == {**before, "vault.db.1": b"second"}
     assert folder.keep_aside(data / "nowhere", "s", move=True)[0] is False
+
+
+@pytest.mark.parametrize(("move", "name"), [(False, "aside-s.partial"), (True, "aside-s")])
+def test_a_link_in_the_place_of_the_folder_is_not_followed(data: Path, tmp_path: Path, move: bool, name: str) -> None:
+    elsewhere, before = tmp_path / "elsewhere", files(data)
+    elsewhere.mkdir(mode=0o711)
+    (data / name).symlink_to(elsewhere)
+    with pytest.raises(StoreError, match=f"Cannot keep {data} aside in {data}/aside-s: "):
+        folder.keep_aside(data, "s", move=move)
+    assert (list(elsewhere.iterdir()), elsewhere.stat().st_mode & 0o777) == ([], 0o711)
+    assert files(data) == before
+
+
+@pytest.mark.parametrize("planted", ["vault.db", "raft"])
+def test_a_link_that_is_planted_in_the_copy_is_not_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    elsewhere, before, mkdir = tmp_path / "elsewhere", files(data), os.mkdir
+    elsewhere.mkdir()
+    (elsewhere / "file").write_bytes(b"of root")
+
+    def mkdir_and_plant(name: str, mode: int, *, dir_fd: int) -> None:
+        mkdir(name, mode, dir_fd=dir_fd)
+        if name == "aside-s.partial":
+            (data / name / planted).symlink_to(elsewhere / "file" if planted == "vault.db" else elsewhere)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_and_plant)
+    with pytest.raises(StoreError, match=r"aside in .*: File exists"):
+        folder.keep_aside(data, "s", move=False)
+    assert files(elsewhere) == {"file": b"of root"}
+    assert files(data) == before
+
+
+def test_a_link_in_the_data_is_not_followed_into_the_copy(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"of root")
+    (data / "raft" / "link").symlink_to(tmp_path / "secret")
+    with pytest.raises(StoreError, match="link is a link, which is not followed"):
+        folder.keep_aside(data, "s", move=False)
+    assert not list(data.glob("aside-s*"))
 
 
 # ---- peers.json, and the modules

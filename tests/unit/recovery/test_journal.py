@@ -24,7 +24,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.repo
 
 NODES = ["https://vault-1:8200", "https://vault-2:8200"]
 START = datetime(2026, 11, 24, 3, 0, tzinfo=timezone.utc)
-ME = Holder(1, "now", "controller", "root")
+ME = Holder(os.getpid(), "now", "controller", "root")
 READ = {"path": "secret/a", "node": NODES[0], "readable": True, "problem": None, "fields": ["a"]}
 UNREAD = {**READ, "readable": False, "problem": "There is nothing."}
 
@@ -36,7 +36,6 @@ def at(seconds: float) -> datetime:
 @pytest.fixture(autouse=True)
 def holder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "current_holder", lambda: ME)
-    monkeypatch.setattr(lock, "is_alive", lambda _holder: True)
 
 
 @pytest.fixture
@@ -139,17 +138,42 @@ class TestStart:
         assert (folder / INIT).exists()
         assert read_json(aside if aside.exists() else folder / JOURNAL)["restore"] == "done"
 
-    @pytest.mark.parametrize("nodes", [NODES[:1], NODES[::-1], []])
+    @pytest.mark.parametrize("nodes", [["https://vault-9:8200"], [*NODES, "https://vault-9:8200"], NODES[::-1], []])
     def test_not_with_another_clusters(self, recovery: Recovery, folder: Path, nodes: list[str]) -> None:
         recovery.start(NODES, START)
+        recovery.step("Initialize", {}, {"temporary_cluster_id": "id-1"}, at(1))
         before = (folder / JOURNAL).read_bytes()
         with pytest.raises(RecoveryError, match=f"unfinished recovery of {', '.join(NODES)}"):
             recovery.start(nodes, at(60))
         assert (folder / JOURNAL).read_bytes() == before
 
+    def test_a_run_that_changed_nothing_blocks_nothing(self, recovery: Recovery, folder: Path) -> None:
+        recovery.start(NODES, START)
+        recovery.step("Preflight", {}, {"checks": []}, at(1))
+        started = recovery.start(["https://vault-9:8200"], at(60))
+        assert (started["resumed"], started["journal"]["nodes"]) == (False, ["https://vault-9:8200"])
+
+    @pytest.mark.parametrize("facts", [{"restore": "begun"}, {"safety_snapshot": "/x"}, {"temporary_cluster_id": "i"}])
+    def test_a_node_that_died_meanwhile_is_left_out(
+        self, recovery: Recovery, folder: Path, facts: dict[str, str]
+    ) -> None:
+        recovery.start(NODES, START)
+        recovery.step("x", {}, facts, at(1))
+        started = recovery.start(NODES[1:], at(60))
+        assert (started["resumed"], started["journal"]["nodes"]) == (True, NODES[1:])
+        # It does not come back into this recovery: it joins the recovered cluster.
+        with pytest.raises(RecoveryError, match="those that died meanwhile may be left out"):
+            recovery.start(NODES, at(120))
+
+    def test_keys_alone_are_a_change(self, recovery: Recovery, folder: Path) -> None:
+        recovery.start(NODES, START)
+        (folder / INIT).write_text("{}")
+        with pytest.raises(RecoveryError, match="unfinished recovery"):
+            recovery.start(["https://vault-9:8200"], at(60))
+
     def test_not_beside_another(self, recovery: Recovery, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         recovery.start(NODES, START)
-        monkeypatch.setattr(lock, "current_holder", lambda: Holder(2, "now", "controller", "alice"))
+        monkeypatch.setattr(lock, "current_holder", lambda: Holder(os.getpid(), "now", "controller", "alice"))
         with pytest.raises(HeldError, match="Another recovery is running"):
             recovery.start(NODES, at(1))
         assert read_json(folder / JOURNAL)["runs"] == 1
@@ -180,7 +204,14 @@ class TestStep:
     @pytest.mark.parametrize("secrets", [[], [READ, UNREAD]])
     def test_secrets_that_were_not_read_are_not_readable(self, recovery: Recovery, secrets: list[Any]) -> None:
         recovery.start(NODES, START)
-        assert "readable_at" not in recovery.step("Read", {}, {"secrets": secrets}, at(14))["journal"]
+        assert recovery.step("Read", {}, {"secrets": secrets}, at(14))["journal"]["readable_at"] is None
+
+    @pytest.mark.parametrize("secrets", [[], [READ, UNREAD]])
+    def test_a_later_read_that_fails_takes_the_moment_back(self, recovery: Recovery, secrets: list[Any]) -> None:
+        recovery.start(NODES, START)
+        recovery.step("Read", {}, {"secrets": [READ]}, at(14))
+        assert recovery.step("Other", {}, {"restore": "done"}, at(15))["journal"]["readable_at"] is not None
+        assert recovery.step("Read", {}, {"secrets": secrets}, at(16))["journal"]["readable_at"] is None
 
     def test_a_full_disk_is_told(self, recovery: Recovery, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(_handle: int) -> None:
@@ -223,7 +254,7 @@ class TestEnd:
     ) -> None:
         self.begun(recovery, folder)
         recovery.end(Ending(status, 900), at(20))
-        monkeypatch.setattr(lock, "current_holder", lambda: Holder(2, "now", "controller", "alice"))
+        monkeypatch.setattr(lock, "current_holder", lambda: Holder(os.getpid(), "now", "controller", "alice"))
         recovery.start(NODES, at(60))
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
@@ -23,6 +24,9 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.repo
     RECOVERED,
     Ending,
     build_record,
+    markdown,
+    summary_lines,
+    verdict,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.report.page import LONGEST, printable
 from hypothesis import given
@@ -146,6 +150,52 @@ def test_failed_says_how_far_the_restore_came(restore: str | None, expected: str
     assert expected in page(FAILED, restore=restore)
 
 
+def test_failed_before_the_dynamic_canaries_does_not_say_that_none_is_configured() -> None:
+    text = page(FAILED, secrets=DATA["secrets"][:3], dynamic_canaries=[])
+    assert "The playbook stopped before the dynamic canaries, if any are named" in text
+    assert "No dynamic canary was issued" not in text
+
+
+SKEWED = {**DATA["snapshot"], "taken_at": at(60)}
+UNDATED = {**DATA["snapshot"], "taken_at": None}
+
+
+@pytest.mark.parametrize(
+    ("status", "changed", "rto", "rpo", "headline"),
+    [
+        (RECOVERED, {}, "10 s 15 min ✓ met", "1 h 1 d 2 h ✓ met", "after the start. The snapshot was 1 h old."),
+        (RECOVERED, {"snapshot": SKEWED}, "10 s 15 min ✓ met", "- 1 d 2 h - not known: the clocks differ",
+         "The age of the snapshot is not known: the clocks differ."),
+        (RECOVERED, {"snapshot": UNDATED}, "10 s 15 min ✓ met", "- 1 d 2 h - not known",
+         "The age of the snapshot is not known."),
+        (RECOVERED, {"snapshot": UNDATED, "secrets": [], "readable_at": None}, "- 15 min - not measured",
+         "- 1 d 2 h - not known", "are readable. The age of the snapshot is not known."),
+        # Static canaries were readable once, and then a dynamic one or a later run failed.
+        (FAILED, {}, "- 15 min - not measured", "1 h 1 d 2 h ✓ met", "The leader refused."),
+        (FAILED, {"ended": 901}, "- 15 min ✗ missed, not readable yet", "1 h 1 d 2 h ✓ met", "The leader refused."),
+        (FAILED, {"restore": "begun"}, "- 15 min - not measured", "1 h 1 d 2 h - not restored", "The leader refused."),
+        (FAILED, {"restore": None, "snapshot": None}, "- 15 min - not measured", "- 1 d 2 h - not measured",
+         "No snapshot was restored."),
+    ],
+)  # fmt: skip
+def test_every_form_of_the_record_has_the_same_verdicts(
+    status: str, changed: dict[str, Any], rto: str, rpo: str, headline: str
+) -> None:
+    made = record(status, **changed)
+    text = page(status, **changed)
+    assert f"until every canary was readable at every node {rto} " in text
+    assert f"changes of that time are lost {rpo} " in text
+    assert headline in text
+    for name, shown in (("rto", rto), ("rpo", rpo)):
+        word = verdict(made, name)
+        assert shown.endswith(word)
+        assert made[f"{name}_met"] is {"met": True, "missed": False}.get(word.split(",")[0])
+        assert (made[f"{name}_seconds"] is None) is shown.startswith("- ")
+        (line,) = (one for one in summary_lines(made) if f"({name.upper()}): " in one)
+        assert word.replace("missed", "MISSED") in line
+        assert line.split("): ")[1] in markdown(made)
+
+
 def test_failed_at_once() -> None:
     text = page(FAILED, steps=[], snapshot=None, checks=[], secrets=[], redundant=None, restore=None, readable_at=None)
     assert "before its first step ended" in text
@@ -183,7 +233,8 @@ def test_warnings(changed: dict[str, Any], expected: str) -> None:
     ("changed", "expected"),
     [
         ({"checks": [{"name": "space", "result": "not checked", "detail": "unknown"}]}, "Not checked: space (unknown)"),
-        ({"secrets": DATA["secrets"][:3]}, "No dynamic canary was issued"),
+        ({"secrets": DATA["secrets"][:3], "dynamic_canaries": []}, "No dynamic canary was issued (vault_recovery_dyn"),
+        ({"secrets": DATA["secrets"][:3]}, "The dynamic canaries were not issued: database/creds/readonly."),
         ({"redundant": None}, "did not ask whether the cluster tolerates"),
     ],
 )
@@ -288,7 +339,7 @@ def test_a_long_value_is_cut() -> None:
 class TestPageThatCannotBeWritten:
     @pytest.fixture
     def recovery(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> process.Recovery:
-        monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(1, "now", "controller", "root"))
+        monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(os.getpid(), "now", "controller", "root"))
         recovery = process.Recovery(tmp_path, writes=True)
         recovery.start(NODES, START)
         return recovery
@@ -308,7 +359,7 @@ class TestPageThatCannotBeWritten:
         assert "Cannot write the HTML page of the recovery" in warning
         assert "Is a directory" in warning
         assert (tmp_path / JOURNAL).exists() is (status == FAILED)
-        monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(2, "now", "controller", "alice"))
+        monkeypatch.setattr(lock, "current_holder", lambda: lock.Holder(os.getpid(), "now", "controller", "alice"))
         recovery.start(NODES, START + timedelta(seconds=60))
 
     def test_nor_does_a_template_that_fails(self, recovery: process.Recovery, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,15 +39,15 @@ def sealed(url: str = URL) -> dict[str, Any]:
     return node(url, http_status=503, initialized=True, sealed=True)
 
 
-def serving(url: str = URL, name: str | None = "prod") -> dict[str, Any]:
-    return node(url, http_status=200, initialized=True, sealed=False, cluster_name=name)
+def serving(url: str = URL, name: str | None = "prod", cluster_id: str | None = "id-1") -> dict[str, Any]:
+    return node(url, http_status=200, initialized=True, sealed=False, cluster_name=name, cluster_id=cluster_id)
 
 
 def dead(url: str = URL) -> dict[str, Any]:
     return node(url, reachable=False, problem=f"{url}: connection refused.", version=None, seal=None)
 
 
-SNAPSHOT = {
+SNAPSHOT: dict[str, Any] = {
     "path": "/backups/prod.snap",
     "taken_at": "2026-11-24T02:00:00+00:00",
     "state_size": 100 * 2**20,
@@ -56,6 +56,7 @@ SNAPSHOT = {
 GOOD = Situation([fresh(URL), fresh(OTHER), fresh(THIRD)], SNAPSHOT)
 BEGUN: dict[str, Any] = {"restore": "begun"}
 KEYS: dict[str, Any] = {"has_init_file": True}
+OF_ID_2 = {"snapshot": {**SNAPSHOT, "manifest": {**SNAPSHOT["manifest"], "cluster_id": "id-2"}}}
 
 
 def decide(nodes: list[dict[str, Any]], **facts: Any) -> Plan:
@@ -83,7 +84,10 @@ def decide(nodes: list[dict[str, Any]], **facts: Any) -> Plan:
         ([serving()], {"restore": "done"}, VERIFY),
         ([sealed()], {**KEYS, "restore": "done"}, VERIFY),
         ([serving()], {"restore": "done", "confirm": "prod"}, VERIFY),
+        ([serving()], {**OF_ID_2, "restore": "done", "temporary_cluster_id": "id-1"}, VERIFY),
+        ([serving(cluster_id="id-2")], {**OF_ID_2, "restore": "done", "temporary_cluster_id": "id-1"}, VERIFY),
         # A cluster that holds data, named by the operator.
+        ([serving()], {**OF_ID_2, "restore": "done", "confirm": "prod"}, REPLACE),
         ([serving(), serving(OTHER)], {"confirm": "prod"}, REPLACE),
         ([serving()], {**KEYS, "own_token": False, "confirm": "prod"}, REPLACE),
         ([serving()], {**BEGUN, "confirm": "prod"}, REPLACE),
@@ -103,14 +107,20 @@ def test_action(nodes: list[dict[str, Any]], facts: dict[str, Any], action: str)
     [
         ([serving()], {}, f"{URL} is initialised and holds the data of the cluster 'prod'. To replace it"),
         ([serving()], {"confirm": "production"}, "vault_recovery_confirm is 'production'"),
-        ([serving()], {"confirm": "PROD"}, "-e vault_recovery_confirm=prod"),
+        ([serving()], {"confirm": "PROD"}, "with that name in vault_recovery_confirm"),
         ([serving()], {"confirm": " prod"}, "a safety snapshot of it is taken first"),
         ([serving()], {"confirm": "*"}, "run this again with"),
-        ([serving(name=None)], {"confirm": ""}, "vault_recovery_confirm=vault"),
+        ([serving(name=None)], {"confirm": ""}, "the cluster 'vault'. To replace it"),
         ([serving(), fresh(OTHER)], {}, "holds the data of the cluster"),
         # Keys of a temporary cluster that this one is not.
         ([serving()], {**KEYS, "own_token": False}, "holds the data of the cluster"),
         ([serving()], BEGUN, "holds the data of the cluster"),
+        # A restore was noted, and the nodes are in neither the origin's cluster nor the temporary one.
+        ([serving()], {**OF_ID_2, "restore": "done"}, "holds the data of the cluster"),
+        ([serving()], {**OF_ID_2, **KEYS, **BEGUN, "own_token": False}, "holds the data of the cluster"),
+        # A name is no identity.
+        ([serving(), serving(OTHER, cluster_id="id-2")], {"confirm": "prod"}, "of the name 'prod' (IDs id-1, id-2)"),
+        ([serving(cluster_id=None)], {"confirm": "prod"}, "no node reports its cluster ID"),
         ([serving(), serving(OTHER, "test")], {"confirm": "prod"}, "belong to different clusters (prod, test)"),
         ([sealed()], {"lost_init": True}, "If it may hold data, do not: remove that init.json"),
         ([serving()], {"lost_init": True, "confirm": "prod"}, "has room for its keys but no key"),
@@ -154,20 +164,74 @@ def test_versions_are_numbers(version: str | None, wanted: str, passes: bool) ->
     assert (decide([fresh(version=version)], snapshot=snapshot).action is not None) is passes
 
 
+def test_a_living_origin_is_a_reason_to_refuse() -> None:
+    alive = decide([fresh()], origin=("failed", "It is alive."))
+    assert (alive.action, alive.problems) == (None, ["It is alive."])
+    unknown = decide([fresh()], origin=("not checked", "It is sealed."))
+    assert (unknown.action, unknown.steps[-1]) == (INITIALIZE, "note: It is sealed.")
+
+
+OPENBAO = {"version": "2.6.2", "product": "OpenBao"}
+
+
+@pytest.mark.parametrize(
+    ("target", "facts", "refused"),
+    [
+        (fresh(**OPENBAO), {"proof_by_shares": True}, True),
+        (fresh(**OPENBAO), {"proof_by_shares": True, "generate_root_enabled": True}, False),
+        (fresh(**OPENBAO), {"replace_by_shares": True}, False),
+        (fresh(), {"proof_by_shares": True}, False),
+        (serving(), {"replace_by_shares": True, "confirm": "prod"}, False),
+        (serving(), {"replace_by_shares": True, "confirm": "prod", "generate_root": True}, False),
+        (serving(), {"replace_by_shares": True, "confirm": "prod", "generate_root": False}, True),
+        (serving(), {"confirm": "prod", "generate_root": False}, False),
+        (serving(), {"restore": "done", "replace_by_shares": True, "generate_root": False}, False),
+    ],
+)
+def test_key_shares_have_to_make_a_root_token_where_one_is_needed(
+    target: dict[str, Any], facts: dict[str, Any], refused: bool
+) -> None:
+    decision = decide([target], **facts)
+    assert (decision.action is None) is refused
+    assert any("a root token from key shares" in problem for problem in decision.problems) is refused
+
+
+@pytest.mark.parametrize(
+    ("nodes", "restarted"),
+    [
+        ([fresh(**OPENBAO), fresh(OTHER, **OPENBAO)], True),
+        ([fresh(**OPENBAO)], False),
+        ([fresh(version="2.4.4", product="OpenBao"), fresh(OTHER, version="2.4.4", product="OpenBao")], False),
+        ([fresh(version="2.6.0", product="Vault"), fresh(OTHER, version="2.6.0", product="Vault")], False),
+        ([fresh(**OPENBAO, seal={"type": "shamir"}), fresh(OTHER, **OPENBAO, seal={"type": "shamir"})], False),
+    ],
+)
+def test_standbys_that_answer_reads_are_restarted(nodes: list[dict[str, Any]], restarted: bool) -> None:
+    seal = nodes[0]["seal"]["type"]
+    decision = decide(nodes, snapshot={**SNAPSHOT, "manifest": {"vault_version": "1.21.0", "seal_type": seal}})
+    assert (decision.problems, decision.standby_reads) == ([], restarted)
+    assert any("restart OpenBao on every node" in step for step in decision.steps) is restarted
+
+
+def test_only_the_cluster_that_was_confirmed_may_be_replaced() -> None:
+    assert decide([serving(), fresh(OTHER)], confirm="prod").cluster_id == "id-1"
+    assert decide([fresh()]).cluster_id is None
+
+
 def results(decision: Plan) -> list[str]:
     return [check["result"] for check in decision.checks]
 
 
 def test_what_could_not_be_compared_is_not_said_to_have_passed() -> None:
-    assert results(plan(GOOD)) == ["passed", "passed", "passed", "not checked", "passed"]
-    assert results(plan(replace(GOOD, free={"vault-1": 2**40}))) == ["passed"] * 5
+    assert results(plan(GOOD)) == ["passed", "passed", "passed", "not checked", "not checked", "passed", "passed"]
+    assert results(plan(replace(GOOD, free={"vault-1": 2**40}))) == [*["passed"] * 4, "not checked", "passed", "passed"]
     for snapshot in ({**SNAPSHOT, "manifest": None}, {"path": "x", "state_size": 1}):
         assert results(plan(replace(GOOD, snapshot=snapshot)))[1:3] == ["not checked"] * 2
-    assert results(decide([dead()])) == ["failed", "not checked", "not checked", "not checked"]
+    assert results(decide([dead()])) == ["failed", *["not checked"] * 4, "passed"]
 
 
 def test_enough_room_is_enough() -> None:
-    needed = ROOM * SNAPSHOT["state_size"]  # type: ignore[operator]
+    needed = ROOM * SNAPSHOT["state_size"]
     assert decide([fresh()], free={"vault-1": needed}).action == INITIALIZE
 
 
@@ -205,6 +269,7 @@ def test_whatever_the_situation(situation: Situation) -> None:
         assert {situation.confirm} >= {name for name in names if name != "vault"}
         assert situation.confirm in names
         assert situation.restore != "done"
+        assert decision.cluster_id
     if decision.action == INITIALIZE:
         assert not names
     if decision.action == CONTINUE:

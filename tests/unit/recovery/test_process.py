@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -37,7 +38,7 @@ def at(seconds: float) -> datetime:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    holder = lock.Holder(4711, "Tue Nov 24 03:00:00 2026", "controller", "ops")
+    holder = lock.Holder(os.getpid(), "Tue Nov 24 03:00:00 2026", "controller", "ops")
     monkeypatch.setattr(lock, "current_holder", lambda: holder)
     return tmp_path / "recovery"
 
@@ -101,6 +102,7 @@ class TestRun:
 
     def test_a_folder_of_another_cluster_is_refused(self, folder: Path) -> None:
         Recovery(folder, writes=True).start(NODES, at(0))
+        Recovery(folder, writes=True).step("x", {}, {"restore": "begun"}, at(1))
         with pytest.raises(RecoveryError, match="unfinished recovery of https://vault-1:8200"):
             Recovery(folder, writes=True).start(["https://other:8200"], at(1))
 

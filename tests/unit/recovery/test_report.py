@@ -141,7 +141,7 @@ class TestSummary:
             ({"objective": 10}, "Time to readable (RTO): 14.2 s (objective 10.0 s, MISSED)"),
             ({"rpo_objective": 93600}, "Data lost at most (RPO): 1 h 0 min (objective 1 d 2 h, met)"),
             ({"rpo_objective": 60}, "Data lost at most (RPO): 1 h 0 min (objective 60.0 s, MISSED)"),
-            ({"readable_at": None}, "Time to readable (RTO): not known (objective 15 min 0 s)"),
+            ({"readable_at": None}, "Time to readable (RTO): not measured (objective 15 min 0 s)"),
             ({"status": FAILED, "problem": "It broke."}, "Status: failed: It broke."),
             ({"redundant": False}, "Survives the loss of a node: NOT YET"),
             (

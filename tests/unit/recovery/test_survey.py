@@ -181,7 +181,10 @@ class TestRefused:
 
     def test_without_the_clusters_name(self, vault: FakeVault, run: Any) -> None:
         serving(vault)
-        with pytest.raises(RecoveryError, match="vault_recovery_confirm=prod"):
+        with pytest.raises(
+            RecoveryError,
+            match=r"cluster 'prod'\. .*name in vault_recovery_confirm",
+        ):
             run()
         assert run(confirm="prod")["action"] == "replace"
         assert {seen.method for seen in vault.seen} == {"GET"}

@@ -19,6 +19,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot impo
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.catalogue import overview
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.errors import SnapshotError
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.fetch import Fetched, fetch
+from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores.filesystem import FilesystemStore
 from lab import archives
 from unit.snapshot.world import NOW, MemoryStore
 
@@ -83,6 +84,30 @@ class TestTheLatest:
         assert [(one["name"], one["store"]) for one in fetched.rejected] == [(new, "a")]
         assert fetched.rejected[0]["problem"]
         assert (tmp_path / "x.snap").read_bytes() == snapshot(1)
+
+    @pytest.mark.parametrize("odd", ["long name", "deep", "version", "seal"])
+    def test_falls_back_past_an_object_that_no_backup_has_written(self, tmp_path: Path, odd: str) -> None:
+        folder, dest = tmp_path / "store", tmp_path / "dest"
+        folder.mkdir()
+        dest.mkdir()
+        data = snapshot(1)
+        sha256 = hashlib.sha256(data).hexdigest()
+        manifests = {
+            "long name": json.dumps({"sha256": sha256}),
+            "deep": '{"a": ' + "[" * 10**5,
+            "version": json.dumps({"sha256": sha256, "vault_version": 5}),
+            "seal": json.dumps({"sha256": sha256, "seal_type": ["awskms"]}),
+        }
+        new = f"{'x' * (226 if odd == 'long name' else 1)}-{NOW:%Y%m%dT%H%M%SZ}.snap"
+        old = f"x-{NOW - DAY:%Y%m%dT%H%M%SZ}.snap"
+        for name, manifest in ((old, manifests["long name"]), (new, manifests[odd])):
+            (folder / name).write_bytes(data)
+            (folder / f"{name}.json").write_text(manifest)
+        fetched = fetch([FilesystemStore(str(folder))], "latest", dest, 3, NOW)
+        assert fetched.copy.entry.name == old
+        ((problem, name),) = ((one["problem"], one["name"]) for one in fetched.rejected)
+        assert name == new
+        assert "too long for the name of a snapshot" in problem if odd == "long name" else "is damaged" in problem
 
     def test_falls_back_to_the_next_stores_copy_first(self, store: MemoryStore, tmp_path: Path) -> None:
         other = MemoryStore("b")

@@ -28,7 +28,21 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
     VaultUnreachableError,
 )
 from lab import archives
-from unit.vault.fake import OTHER, URL, Answer, Clock, FakeVault, Seen, errors, node, refused, reset, silent
+from unit.vault.fake import (
+    HEALTH,
+    OTHER,
+    SEAL,
+    URL,
+    Answer,
+    Clock,
+    FakeVault,
+    Seen,
+    errors,
+    node,
+    refused,
+    reset,
+    silent,
+)
 
 GOOD = archives.archive()
 FORCE = SNAPSHOT_API + "-force"
@@ -65,8 +79,15 @@ def leads(vault: FakeVault, index: int | None, **said: Any) -> None:
     vault.on("GET", "sys/leader", answer, at=OTHER)
 
 
-def send(vault: FakeVault, path: Path, clock: Clock, force: bool = True, timeout: float = 5.0) -> Restored:
-    return restore(vault.client(token=TOKEN), path, force, 600.0, timeout, clock.sleep, clock.monotonic)
+def send(
+    vault: FakeVault,
+    path: Path,
+    clock: Clock,
+    force: bool = True,
+    timeout: float = 5.0,
+    cluster_id: str | None = HEALTH["cluster_id"],
+) -> Restored:
+    return restore(vault.client(token=TOKEN), path, force, 600.0, timeout, clock.sleep, clock.monotonic, cluster_id)
 
 
 class TestBefore:
@@ -93,6 +114,16 @@ class TestBefore:
         vault.on("GET", "sys/leader", {"is_self": True})
         with pytest.raises(VaultUnreachableError, match="should be the leader but is"):
             send(vault, path, clock)
+        assert not [seen for seen in vault.seen if seen.method != "GET"]
+
+    @pytest.mark.parametrize("reported", ["another-id", None])
+    def test_nor_to_another_cluster(self, vault: FakeVault, path: Path, clock: Clock, reported: str | None) -> None:
+        node(vault, URL, 200)
+        vault.on("GET", "sys/storage/raft/autopilot/state", errors(), 404)
+        vault.clear("GET", "sys/health", URL).on("GET", "sys/health", {**HEALTH, "cluster_id": reported}, at=URL)
+        vault.clear("GET", "sys/seal-status", URL).on("GET", "sys/seal-status", {**SEAL, "cluster_id": None}, at=URL)
+        with pytest.raises(VaultConfigError, match=r"only the data of the cluster the-confirmed may be replaced"):
+            send(vault, path, clock, cluster_id="the-confirmed")
         assert not [seen for seen in vault.seen if seen.method != "GET"]
 
     def test_nor_to_another_storage(self, vault: FakeVault) -> None:
@@ -192,7 +223,15 @@ class TestReload:
     def test_an_auto_unseal_that_cannot_open_it_is_told(self, cluster: FakeVault, path: Path, clock: Clock) -> None:
         node(cluster, OTHER, 200, type="awskms")
         self.after(cluster, self.look(cluster, 503, None))
-        with pytest.raises(VaultSealedError, match="sealed itself: its awskms seal cannot decrypt"):
+        with pytest.raises(VaultSealedError, match=r"does not report why \(sys/health: 503, seal type awskms\)"):
+            send(cluster, path, clock)
+
+    def test_a_node_that_was_removed_from_its_cluster_points_to_a_living_origin(
+        self, cluster: FakeVault, path: Path, clock: Clock
+    ) -> None:
+        node(cluster, OTHER, 200, type="awskms")
+        self.after(cluster, self.look(cluster, 530, None))
+        with pytest.raises(VaultSealedError, match=r"removed from its cluster \(sys/health: 530\).* origin is alive"):
             send(cluster, path, clock)
 
     def test_a_version_that_tells_no_index(self, cluster: FakeVault, path: Path, clock: Clock) -> None:

@@ -24,6 +24,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stor
 )
 from botocore import utils
 from botocore.awsrequest import AWSResponse
+from botocore.response import StreamingBody
 from botocore.stub import ANY, Stubber
 from urllib3 import HTTPResponse
 
@@ -277,6 +278,14 @@ def test_the_times_of_a_listing_are_read_without_dateutil(monkeypatch: pytest.Mo
     monkeypatch.setattr(utils.dateutil.parser, "parse", None)
     (found,) = store(client).listing()
     assert (found.name, found.taken_at) == ("manual.snap", NOW)
+
+
+@pytest.mark.parametrize("data", [b"{", b'{"a": ' + b"[" * 10**5, b'{"vault_version": 5}', b" " * 3 * MIB + b"{}"])
+def test_a_manifest_that_no_backup_has_written_is_damaged(client: Any, stub: Stubber, data: bytes) -> None:
+    body = StreamingBody(BytesIO(data), len(data))
+    stub.add_response("get_object", {"Body": body}, {"Bucket": "backups", "Key": f"eu/{NAME}.json"})
+    with pytest.raises(StoreError, match=f"s3://backups/eu/{NAME}.json is damaged"):
+        store(client).read_manifest(NAME)
 
 
 def test_the_manifest_is_deleted_first(client: Any, stub: Stubber) -> None:

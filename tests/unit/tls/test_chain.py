@@ -23,6 +23,9 @@ from OpenSSL import crypto
 
 NOW = dt.datetime.now(dt.timezone.utc)
 DAY = dt.timedelta(days=1)
+USES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+NO_USE = dict.fromkeys((*USES, "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"), False)
+MAY_SIGN = x509.KeyUsage(**{**NO_USE, "key_cert_sign": True})
 
 
 @dataclass
@@ -74,7 +77,10 @@ def make(
             x509.AuthorityKeyIdentifier.from_issuer_public_key((by.key if by else key).public_key()), critical=False
         )
     )
-    if not ca:
+    if ca:
+        # Without it Python 3.13 takes no CA.
+        builder = builder.add_extension(MAY_SIGN, critical=True)
+    else:
         alternatives = [x509.IPAddress(ipaddress.ip_address(n)) if n[0].isdigit() else x509.DNSName(n) for n in names]
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     if usage:

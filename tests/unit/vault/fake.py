@@ -233,7 +233,7 @@ def errors(*said: str) -> dict[str, Any]:
     return {"errors": list(said)}
 
 
-HEALTH = {
+HEALTH: dict[str, Any] = {
     "initialized": True,
     "sealed": False,
     "standby": False,

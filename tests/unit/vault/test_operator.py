@@ -15,7 +15,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
     VaultUnreachableError,
 )
 from unit.vault.fake import OTHER, SEAL, URL, Clock, FakeVault, errors, refused, silent
-from unit.vault.shares import ENCODED, ROOT, SHARES, generating, sealed
+from unit.vault.shares import SHARES, sealed
 
 
 def holds_no_share(error: BaseException) -> bool:
@@ -148,62 +148,6 @@ class TestUnseal:
             operator.unseal(vault.client(retries=5), SHARES)
         assert len(vault.sent("PUT", "sys/unseal")) == 1
         assert holds_no_share(caught.value)
-
-
-class TestGenerateRoot:
-    def test_the_token_is_that_which_vaults_own_tool_reads(self, vault: FakeVault) -> None:
-        generating(vault)
-        assert operator.generate_root(vault.client(), SHARES) == ROOT
-        updates = vault.sent("PUT", "sys/generate-root/update")
-        assert [seen.json for seen in updates] == [{"key": share, "nonce": "n-1"} for share in SHARES[:2]]
-        assert vault.sent("DELETE", "sys/generate-root/attempt") == []
-
-    def test_too_few_shares_cancel_the_attempt(self, vault: FakeVault) -> None:
-        generating(vault, required=5)
-        with pytest.raises(VaultConfigError, match=r"3 key shares are too few .* 5 are required") as caught:
-            operator.generate_root(vault.client(), SHARES)
-        assert vault.seen[-1].method == "DELETE"
-        assert holds_no_share(caught.value)
-
-    def test_a_refused_share_cancels_the_attempt(self, vault: FakeVault) -> None:
-        generating(vault)
-        vault.clear("PUT", "sys/generate-root/update")
-        vault.on("PUT", "sys/generate-root/update", errors("root generation aborted"), 400)
-        with pytest.raises(VaultConfigError, match=r"refused key share 1 of 3 .root generation aborted") as caught:
-            operator.generate_root(vault.client(), SHARES)
-        assert vault.seen[-1].method == "DELETE"
-        assert holds_no_share(caught.value)
-
-    def test_the_reason_outlives_a_cancel_that_fails(self, vault: FakeVault) -> None:
-        generating(vault, required=5)
-        vault.clear("DELETE", "sys/generate-root/attempt")
-        vault.on("DELETE", "sys/generate-root/attempt", raises=refused())
-        with pytest.raises(VaultConfigError, match="too few"):
-            operator.generate_root(vault.client(), SHARES)
-
-    def test_somebody_elses_attempt_is_left_alone(self, vault: FakeVault) -> None:
-        generating(vault, started=True)
-        with pytest.raises(VaultApiError, match=r"already being generated .* \(1 of 2 shares given\).*cancel_existing"):
-            operator.generate_root(vault.client(), SHARES)
-        assert [seen.method for seen in vault.seen] == ["GET"]
-
-    def test_unless_the_operator_says_otherwise(self, vault: FakeVault) -> None:
-        generating(vault, started=True)
-        assert operator.generate_root(vault.client(), SHARES, cancel_existing=True) == ROOT
-        assert [seen.method for seen in vault.seen] == ["GET", "DELETE", "PUT", "PUT", "PUT"]
-
-    def test_the_field_of_older_versions(self, vault: FakeVault) -> None:
-        generating(vault)
-        vault.clear("PUT", "sys/generate-root/update")
-        vault.on("PUT", "sys/generate-root/update", {"complete": True, "encoded_root_token": ENCODED})
-        assert operator.generate_root(vault.client(), SHARES) == ROOT
-
-    def test_an_answer_of_another_length(self, vault: FakeVault) -> None:
-        generating(vault)
-        vault.clear("PUT", "sys/generate-root/update")
-        vault.on("PUT", "sys/generate-root/update", {"complete": True, "encoded_token": ENCODED[:20]})
-        with pytest.raises(VaultConfigError, match="length of its one-time password"):
-            operator.generate_root(vault.client(), SHARES)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import VaultConfigError
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.server_files import (
     STAGE,
@@ -235,6 +236,25 @@ def test_what_is_newer_than_the_start(host: Host, changed: str) -> None:
     while file.stat().st_ctime <= others:
         file.chmod(stat.S_IMODE(file.stat().st_mode))
     assert files.newer_than(str(started))
+
+
+def test_a_start_that_the_user_of_vault_could_have_dated_counts_for_nothing(host: Host) -> None:
+    files = host.files()
+    files.apply()
+    started = host.root / "started"
+    started.touch()
+    os.utime(started, (2**31, 2**31))
+    assert not files.newer_than(str(started))
+    files._root = (os.geteuid() + 1, 0)
+    assert files.newer_than(str(started))
+
+
+def test_the_unit_touches_the_file_as_root_outside_of_the_folders_of_vault() -> None:
+    role = Path(__file__).resolve().parents[3] / "roles/vault_server"
+    unit = (role / "templates/vault.service.j2").read_text()
+    started = yaml.safe_load((role / "vars/main.yml").read_text())["__vault_server_started_file"]
+    assert "ExecStartPre=+/usr/bin/touch {{ __vault_server_started_file }}\n" in unit
+    assert Path(started).parent == Path("/run")
 
 
 def test_certificates_are_read_by_a_reload_and_take_no_restart(host: Host) -> None:

@@ -15,6 +15,8 @@ from ...files import StoreError
 from ..library import SUFFIX
 
 MANIFEST_SUFFIX = ".json"
+LONGEST_NAME = 200
+"""Bytes of a snapshot's name. A file system takes 255, and its manifest and unfinished files have longer names."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ def check_name(name: str) -> None:
     if not is_name(name):
         raise StoreError(
             f"{name!r} is no name of a snapshot: it ends in {SUFFIX}, has no slash and does not start with a dot."
+        )
+    if len(name.encode()) > LONGEST_NAME:
+        raise StoreError(
+            f"{name!r} is too long for the name of a snapshot: a file of this name needs at most {LONGEST_NAME} bytes, "
+            "as its manifest has a longer one. Rename it, or use another snapshot."
         )
 
 

@@ -14,8 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
-from ...files import StoreError, explain, new_file, read_json, remove_unless_in_use, sync_folder, write_json
+from ...files import StoreError, explain, new_file, remove_unless_in_use, sync_folder, write_json
 from ..library import SUFFIX, taken_at
+from ..manifest import read_manifest
 from .base import MANIFEST_SUFFIX, Stored, check_name, is_name, newest_first
 
 _CHUNK = 1024 * 1024
@@ -94,10 +95,7 @@ class FilesystemStore:
         write_json(self._path(name, MANIFEST_SUFFIX), manifest)
 
     def read_manifest(self, name: str) -> dict[str, Any] | None:
-        try:
-            return read_json(self._path(name, MANIFEST_SUFFIX))
-        except FileNotFoundError:
-            return None
+        return read_manifest(self._path(name))
 
     def delete(self, name: str) -> None:
         try:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from ...files import StoreError
 from ..library import taken_at
+from ..manifest import LONGEST, parse_manifest
 from .base import MANIFEST_SUFFIX, Stored, check_name, is_name, newest_first
 from .s3_client import Bucket, S3Error
 from .s3_preflight import shortcomings
@@ -125,19 +126,15 @@ class S3Store:
             if error.code == "NoSuchKey":
                 return None
             raise
+        data = bytearray()
         try:
-            value = json.loads(b"".join(self._bucket.chunks(body, doing, _CHUNK)))
-        except ValueError as error:
-            value = error
+            for chunk in self._bucket.chunks(body, doing, _CHUNK):
+                data += chunk
+                if len(data) > LONGEST:
+                    break
         finally:
             body.close()
-        if not isinstance(value, dict):
-            raise StoreError(
-                f"{self.label}/{name}{MANIFEST_SUFFIX} is damaged: "
-                f"{value if isinstance(value, ValueError) else 'it holds no JSON object'}. Read the snapshot back and "
-                "verify it; its manifest can be deleted."
-            )
-        return value
+        return parse_manifest(bytes(data), f"{self.label}/{name}{MANIFEST_SUFFIX}")
 
     def delete(self, name: str) -> None:
         """As every store does. In a versioned bucket both stay behind a delete marker, until a lifecycle rule acts."""

@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, the custodes.security_dr authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask whether the cluster that a snapshot was taken of is alive. Standard library only: fresh nodes have no hvac."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+LONGEST_ANSWER = 64 * 1024
+"""Bytes of an answer of sys/health that are read."""
+
+PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not checked"
+
+
+def ask(url: str, ca_pem: str | None, timeout: float) -> dict[str, Any]:
+    """Ask one node for the ID of its cluster, without a token and without a proxy.
+
+    A fresh node would reach the origin without a proxy, too. The answer counts whatever its status code is: a standby
+    reports the ID with 429, a sealed node reports none with 503 (Vault's API documentation of sys/health).
+
+    Args:
+        url: scheme, host and port.
+        ca_pem: certificates that vouch for the node; None trusts the system's.
+        timeout: of each step of the request, in seconds.
+
+    Returns:
+        url, reachable, cluster_id, cluster_name and sealed (None where not reported), and problem (None without one).
+    """
+    answer: dict[str, Any] = {
+        "url": url,
+        "reachable": False,
+        "cluster_id": None,
+        "cluster_name": None,
+        "sealed": None,
+        "problem": None,
+    }
+    try:
+        connection = _connection(url, ca_pem, timeout)
+        try:
+            connection.connect()
+            answer["reachable"] = True
+            connection.request("GET", "/v1/sys/health")
+            body = json.loads(connection.getresponse().read(LONGEST_ANSWER))
+        finally:
+            connection.close()
+    except ssl.SSLCertVerificationError as error:
+        # Something listens there. What an unverified server says of itself proves nothing.
+        return {**answer, "reachable": True, "problem": f"its certificate does not verify: {error.verify_message}"}
+    except ssl.SSLError as error:
+        return {**answer, "reachable": True, "problem": f"TLS fails: {error.reason or error}"}
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return {**answer, "problem": str(error) or type(error).__name__}
+    if not isinstance(body, dict):
+        return {**answer, "problem": "its answer is not that of a Vault server"}
+    known = {name: body.get(name) or None for name in ("cluster_id", "cluster_name")}
+    return {**answer, **known, "sealed": body.get("sealed")}
+
+
+def _connection(url: str, ca_pem: str | None, timeout: float) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise ValueError("it is not an address")
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
+    context = ssl.create_default_context(cadata=ca_pem)
+    return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=timeout, context=context)
+
+
+def judge(
+    answers: Sequence[Mapping[str, Any]], asked: Sequence[str], cluster_id: str | None, isolated: bool
+) -> tuple[str, str]:
+    """Decide whether the origin may be alive, as a result (PASSED, FAILED or NOT_CHECKED) and a sentence.
+
+    Args:
+        answers: as `ask` returns them, each with `from`, the host that asked.
+        asked: addresses of the origin that are not nodes of the target.
+        cluster_id: the origin's, None where the manifest has none.
+        isolated: the operator's word that the target cannot reach the origin, or that the origin may be alive.
+    """
+    alive = [one for one in answers if cluster_id and one["cluster_id"] == cluster_id]
+    if alive:
+        found = ", ".join(sorted({f"{one['url']} (asked from {one['from']})" for one in alive}))
+        if isolated:
+            return PASSED, f"The snapshot's origin is alive at {found}; vault_recovery_origin_isolated is set"
+        return FAILED, (
+            f"The cluster that the snapshot was taken of is alive: {found} reports its cluster ID {cluster_id}. A "
+            "restored copy beside it would be a second cluster with that ID and older data: it would revoke leases "
+            "that are in use, and the origin would remove every node that reaches it. If the origin works, do not "
+            "recover it. If it has lost its quorum, use recover-vault-quorum.yml. If this is a copy, isolate its nodes "
+            "from the origin and set vault_recovery_origin_isolated to true."
+        )
+    if not asked:
+        return PASSED, "The snapshot's origin has no known address but those of the target"
+    if not answers:
+        return NOT_CHECKED, f"{', '.join(asked)} could not be asked"
+    unknown = [one for one in answers if one["reachable"] and not one["cluster_id"]]
+    if unknown or not cluster_id:
+        said = [
+            f"{one['url']} {'is sealed' if one['sealed'] else one['problem'] or 'reports no ID'}" for one in unknown
+        ]
+        why = "; ".join(sorted(set(said))) or "the manifest has no cluster ID"
+        return NOT_CHECKED, f"Whether the snapshot's origin is alive is not known: {why}"
+    hosts = ", ".join(sorted({str(one["from"]) for one in answers}))
+    return PASSED, f"No node of the origin's cluster answers at {', '.join(asked)} (asked from {hosts})"
