@@ -136,14 +136,17 @@ def read_health(client: VaultClient) -> NodeHealth:
 
 
 def _product(version: Optional[str], health: dict[str, Any]) -> Optional[str]:
-    """Return Vault or OpenBao, None where the version is not reported.
+    """Return Vault or OpenBao, None where neither the version nor the field `enterprise` is reported.
 
     OpenBao began with 2.0, as a fork of Vault 1.14. Vault has the field `enterprise` in sys/health since 1.16, and so
     in every version that has a number of OpenBao's (tried with Vault 1.21.0, OpenBao 2.6.2 and 2.7.2).
     """
+    if "enterprise" in health:
+        # A listener may redact the version.
+        return "Vault"
     if not version:
         return None
-    return "Vault" if version.startswith(("0.", "1.")) or "enterprise" in health else "OpenBao"
+    return "Vault" if version.startswith(("0.", "1.")) else "OpenBao"
 
 
 def _seal(answer: dict[str, Any]) -> Optional[dict[str, Any]]:

@@ -292,6 +292,8 @@ def redact(vault: FakeVault, url: str, leader: str | None) -> None:
         answer = vault.answer(Seen("GET", f"{url}/v1/{path}", {}))
         body = {name: value for name, value in answer.body.items() if name != "cluster_name"}
         body.update({name: "" for name in ("version", "leader_address") if name in body})
+        if path == "sys/health":
+            body["enterprise"] = False
         vault.clear("GET", path, url).on("GET", path, body, answer.status, at=url)
     vault.clear("GET", "sys/internal/ui/mounts", url)
     if leader is not None:

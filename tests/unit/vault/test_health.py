@@ -65,6 +65,7 @@ def test_a_leader_that_is_redacted_is_still_a_leader(vault: FakeVault) -> None:
     redact(vault, URL, None)
     active = read_health(vault.client())
     assert (active.serving, active.leader_address, active.version, active.cluster_name) == (True, None, None, None)
+    assert active.product == "Vault"
     node(vault, OTHER, 429)
     redact(vault, OTHER, URL)
     standby = read_health(vault.client(OTHER))
