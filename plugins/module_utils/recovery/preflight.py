@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..snapshot.manifest import told_seal
 from ..vault import generate_root
 from .origin import FAILED, NOT_CHECKED
 
@@ -21,6 +22,7 @@ ROOM = 3
 """The restored database, the uploaded snapshot and Raft's own copy of it lie side by side for a while."""
 
 NOBODY = "no node answers"
+UNKNOWN_SEAL = "an auto-unseal"
 
 STEPS = {
     INITIALIZE: ["initialise a temporary cluster on the fresh nodes"],
@@ -119,8 +121,9 @@ def plan(situation: Situation) -> Plan:
     reachable = [node for node in nodes if node["reachable"]]
 
     _check_versions(check, reachable, manifest.get("vault_version"))
-    seal_types = {str((node["seal"] or {}).get("type")) for node in reachable}
-    _check_seal(check, seal_types, manifest.get("seal_type"))
+    seals = [node["seal"] or {} for node in reachable]
+    seal_types = {str(seal["type"]) for seal in seals if seal.get("type")}
+    _check_seal(check, seals, told_seal(manifest))
     _check_space(check, situation)
     alive, said = situation.origin
     check(
@@ -179,8 +182,11 @@ def _reads_on_standby(node: Mapping[str, Any]) -> bool:
     2.6.2: until a restart, or the next change of a mount, it answers 404 to some tokens. With Shamir's seal a node
     joins after the restore, and knows the restored mounts only.
     """
-    auto_unseal = (node["seal"] or {}).get("type") not in (None, "shamir")
-    return auto_unseal and node["product"] == "OpenBao" and _version(node["version"] or "") >= (2, 5)
+    return (
+        (node["seal"] or {}).get("type") != "shamir"
+        and node["product"] == "OpenBao"
+        and _version(node["version"] or "") >= (2, 5)
+    )
 
 
 def _cluster_ids(nodes: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -262,18 +268,17 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", text.split("+", maxsplit=1)[0])[:3])
 
 
-def _check_seal(check: Any, found: set[str], wanted: str | None) -> None:
+def _check_seal(check: Any, seals: Sequence[Mapping[str, Any]], wanted: str | None) -> None:
     name = "the seal is of the snapshot's type"
-    if len(found) > 1:
-        check(
-            name,
-            [f"The nodes do not have the same seal ({', '.join(sorted(found))}): correct their configuration."],
-            None,
-            "",
-        )
+    # Vault up to 1.14 and OpenBao up to 2.3 do not tell the type of an auto-unseal, but that it is one.
+    found = {str(seal.get("type") or UNKNOWN_SEAL) for seal in seals}
+    known = found - {UNKNOWN_SEAL}
+    if len(known) > 1 or (UNKNOWN_SEAL in found and "shamir" in found):
+        problem = f"The nodes do not have the same seal ({', '.join(sorted(found))}): correct their configuration."
+        check(name, [problem], None, "")
     elif not wanted:
         check(name, [], "the snapshot has no manifest that tells its seal", "")
-    elif found and wanted not in found:
+    elif found and wanted not in found and (known or wanted == "shamir"):
         check(
             name,
             [
@@ -286,6 +291,8 @@ def _check_seal(check: Any, found: set[str], wanted: str | None) -> None:
             None,
             "",
         )
+    elif found and wanted not in found:
+        check(name, [], f"the nodes do not tell the type of their auto-unseal, the snapshot's is {wanted}", "")
     else:
         check(name, [], None if found else NOBODY, wanted)
 

@@ -110,8 +110,11 @@ def restore(
         raise VaultApiError(f"The leader refused the snapshot: {error}{hint}", error.status, error.errors) from error
     except VaultUnreachableError as error:
         raise VaultUnreachableError(
-            f"{error} Whether the snapshot was taken over is not known: wait for a leader, read a secret that only the "
-            "snapshot has, and restore again if it is missing."
+            f"The upload of {path} ({info.size / 1e6:.0f} MB) to {leader.connection.url} ended after "
+            f"{monotonic() - moments[1]:.1f} s: {error} Vault cuts a request that takes longer than the listener's "
+            "http_read_timeout, 30 s unless configured (vault_server_http_read_timeout): if it ended after about that "
+            "time, raise it, and restart Vault. Whether the snapshot was taken over is not known: wait for a leader, "
+            "read a secret that only the snapshot has, and restore again if it is missing."
         ) from error
     moments.append(monotonic())
     # Vault lets go of its answer and takes the lock under which it applies the snapshot at the same moment; on a busy
@@ -151,7 +154,7 @@ def _wait_reloaded(
                 "origin is alive. Isolate the nodes from the origin, stop Vault on them, empty their data folders, "
                 "start Vault, and run this again."
             )
-        if now.sealed and (before.seal or {}).get("type") not in (None, "shamir"):
+        if now.sealed and (before.seal or {}).get("type") != "shamir":
             raise VaultSealedError(
                 f"{leader.connection.url} took the snapshot and sealed itself. Its API does not report why "
                 f"(sys/health: {now.http_status}, seal type {(now.seal or {}).get('type')}). The reason is in the log "
@@ -167,7 +170,7 @@ def _wait_reloaded(
         else:
             problem = f"it is {now.state}, raft index {now.raft_applied_index}"
             # While it reloads it may name itself and yet not say that it leads.
-            elsewhere = not now.is_leader and now.leader_address != before.leader_address
+            elsewhere = not now.is_leader and now.leader_address not in (before.leader_address, leader.connection.url)
             moved_to = now.leader_address if elsewhere else None
         if monotonic() >= deadline or moved_to:
             break

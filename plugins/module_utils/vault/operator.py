@@ -18,6 +18,7 @@ from .errors import (
     VaultPermissionError,
     VaultUnreachableError,
 )
+from .health import seal_type
 
 
 def initialize(
@@ -44,7 +45,7 @@ def initialize(
     if pgp_keys and len(pgp_keys) != shares:
         raise VaultConfigError(f"{len(pgp_keys)} PGP keys for {shares} key shares: give one for each share.")
     seal = client.request("GET", "sys/seal-status")
-    kind = "secret" if seal.get("type") == "shamir" else "recovery"
+    kind = "secret" if seal_type(seal) == "shamir" else "recovery"
     body: dict[str, Any] = {f"{kind}_shares": shares, f"{kind}_threshold": threshold}
     if pgp_keys:
         body["pgp_keys" if kind == "secret" else "recovery_pgp_keys"] = list(pgp_keys)
@@ -177,13 +178,16 @@ def step_down(
         VaultUnreachableError: nobody took over in time.
         VaultError: the token may not do that, among others.
     """
+    # A listener that redacts addresses tells the leader only by a redirect, which may be of before for a moment.
+    before = client.connection.url
     client.request("PUT", "sys/step-down")
     deadline = monotonic() + timeout
     while True:
         answer = client.request("GET", "sys/leader")
-        address = str(answer.get("leader_address") or "")
-        if address and not answer.get("is_self"):
-            return address
+        if not answer.get("is_self"):
+            address = str(answer.get("leader_address") or "") or client.redirected_leader()
+            if address and address.rstrip("/") != before.rstrip("/"):
+                return address
         if monotonic() >= deadline:
             raise VaultUnreachableError(
                 f"{client.connection.url} was told to step down, and {timeout:g} s later no other node leads. Look at "

@@ -213,6 +213,35 @@ def test_standbys_that_answer_reads_are_restarted(nodes: list[dict[str, Any]], r
     assert any("restart OpenBao on every node" in step for step in decision.steps) is restarted
 
 
+OLD = {"type": None, "recovery_seal": True}
+
+
+@pytest.mark.parametrize(
+    ("seals", "wanted", "result"),
+    [
+        # Vault up to 1.14 says of an auto-unseal only that it is one.
+        ([OLD], "awskms", "not checked"),
+        ([OLD, SEAL], "awskms", "passed"),
+        ([OLD], "shamir", "failed"),
+        ([OLD, {"type": "shamir"}], "awskms", "failed"),
+        ([SEAL, {"type": "gcpckms"}], "awskms", "failed"),
+        ([{"type": "gcpckms"}], "awskms", "failed"),
+        ([SEAL], None, "not checked"),
+    ],
+)
+def test_a_seal_whose_type_is_not_told(seals: list[dict[str, Any]], wanted: str | None, result: str) -> None:
+    manifest = {"vault_version": "1.21.0", "seal_type": wanted}
+    nodes = [fresh(f"https://vault-{number}:8200", seal=seal) for number, seal in enumerate(seals)]
+    decision = decide(nodes, snapshot={**SNAPSHOT, "manifest": manifest})
+    (check,) = [check for check in decision.checks if check["name"] == "the seal is of the snapshot's type"]
+    assert check["result"] == result
+
+
+def test_an_old_manifest_of_an_auto_unsealed_cluster_says_shamir() -> None:
+    manifest = {"vault_version": "1.14.8", "seal_type": "shamir"}
+    assert decide([fresh()], snapshot={**SNAPSHOT, "manifest": manifest}).action == INITIALIZE
+
+
 def test_only_the_cluster_that_was_confirmed_may_be_replaced() -> None:
     assert decide([serving(), fresh(OTHER)], confirm="prod").cluster_id == "id-1"
     assert decide([fresh()]).cluster_id is None
