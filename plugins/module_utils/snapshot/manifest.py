@@ -153,7 +153,7 @@ def _is_text(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     # Raft's are of 64 bits, and true is an int.
-    return type(value) is int and 0 <= value < 2**64
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64
 
 
 def _is_time(value: object) -> bool:

@@ -76,9 +76,9 @@ def test_a_signal_reaches_the_command(number: signal.Signals) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        assert process.stdout.readline() == "ready\n"
+        (command_id,) = children.read_text().split()
         try:
-            assert process.stdout.readline() == "ready\n"
-            (command_id,) = children.read_text().split()
             process.send_signal(number)
             assert process.wait(20) == number + 40
         except subprocess.TimeoutExpired:
