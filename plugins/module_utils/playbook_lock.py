@@ -122,17 +122,24 @@ def acquire(directory: Path, holder: Holder, what: str) -> None:
         _keep(file, holder.pid, path)
 
 
+def is_held(directory: Path, holder: Holder, what: str) -> bool:
+    """Return whether the lock is this holder's. Raises StoreError."""
+    if not lock_file(directory, what).exists():
+        return False
+    with _open(lock_file(directory, what), what) as file:
+        held = _read(file)
+    return {name: held.get(name) for name in asdict(holder)} == asdict(holder)
+
+
 def release(directory: Path, holder: Holder, what: str) -> None:
     """Release the lock if it is the holder's. Raises StoreError."""
     path = lock_file(directory, what)
     if not path.exists():
         return
-    with _open(path, what) as file:
-        held = _read(file)
-        if {name: held.get(name) for name in asdict(holder)} == asdict(holder):
+    if is_held(directory, holder, what):
+        with _open(path, what) as file:
             # Not unlinked: another run may be waiting with this file open.
-            file.seek(0)
-            file.truncate()
+            file.truncate(0)
 
 
 def _keep(file: IO[str], pid: int, path: Path) -> None:

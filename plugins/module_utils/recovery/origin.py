@@ -10,7 +10,7 @@ import json
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 LONGEST_ANSWER = 64 * 1024
 """Bytes of an answer of sys/health that are read."""
@@ -41,35 +41,45 @@ def ask(url: str, ca_pem: str | None, timeout: float) -> dict[str, Any]:
         "problem": None,
     }
     try:
-        connection = _connection(url, ca_pem, timeout)
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return {**answer, "problem": "it is not an address"}
+        context = ssl.create_default_context(cadata=ca_pem) if parts.scheme == "https" else None
         try:
-            connection.connect()
-            answer["reachable"] = True
-            connection.request("GET", "/v1/sys/health")
-            body = json.loads(connection.getresponse().read(LONGEST_ANSWER))
-        finally:
-            connection.close()
-    except ssl.SSLCertVerificationError as error:
-        # Something listens there. What an unverified server says of itself proves nothing.
-        return {**answer, "reachable": True, "problem": f"its certificate does not verify: {error.verify_message}"}
+            return {**answer, **_health(parts, context, timeout)}
+        except ssl.SSLCertVerificationError as error:
+            # An unverified server may say what it likes. No secret is sent, and its answer can only stop a recovery.
+            unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+            found = _health(parts, unverified, timeout)
+            return {**answer, **found, "problem": f"its certificate does not verify: {error.verify_message}"}
     except ssl.SSLError as error:
         return {**answer, "reachable": True, "problem": f"TLS fails: {error.reason or error}"}
     except (OSError, http.client.HTTPException, ValueError) as error:
         return {**answer, "problem": str(error) or type(error).__name__}
+
+
+def _health(parts: SplitResult, context: ssl.SSLContext | None, timeout: float) -> dict[str, Any]:
+    connection: http.client.HTTPConnection
+    if context is None:
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, timeout=timeout)
+    else:
+        connection = http.client.HTTPSConnection(
+            str(parts.hostname), parts.port or 443, timeout=timeout, context=context
+        )
+    try:
+        connection.connect()
+        try:
+            connection.request("GET", "/v1/sys/health")
+            body = json.loads(connection.getresponse().read(LONGEST_ANSWER))
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+            return {"reachable": True, "problem": str(error) or type(error).__name__}
+    finally:
+        connection.close()
     if not isinstance(body, dict):
-        return {**answer, "problem": "its answer is not that of a Vault server"}
-    known = {name: body.get(name) or None for name in ("cluster_id", "cluster_name")}
-    return {**answer, **known, "sealed": body.get("sealed")}
-
-
-def _connection(url: str, ca_pem: str | None, timeout: float) -> http.client.HTTPConnection:
-    parts = urlsplit(url)
-    if not parts.hostname:
-        raise ValueError("it is not an address")
-    if parts.scheme == "http":
-        return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
-    context = ssl.create_default_context(cadata=ca_pem)
-    return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=timeout, context=context)
+        return {"reachable": True, "problem": "its answer is not that of a Vault server"}
+    known = {name: str(body.get(name) or "") or None for name in ("cluster_id", "cluster_name")}
+    return {"reachable": True, **known, "sealed": body.get("sealed") is True}
 
 
 def judge(
@@ -99,7 +109,7 @@ def judge(
         return PASSED, "The snapshot's origin has no known address but those of the target"
     if not answers:
         return NOT_CHECKED, f"{', '.join(asked)} could not be asked"
-    unknown = [one for one in answers if one["reachable"] and not one["cluster_id"]]
+    unknown = [one for one in answers if one["reachable"] and (one["problem"] or not one["cluster_id"])]
     if unknown or not cluster_id:
         said = [
             f"{one['url']} {'is sealed' if one['sealed'] else one['problem'] or 'reports no ID'}" for one in unknown

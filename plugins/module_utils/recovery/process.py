@@ -17,6 +17,9 @@ from .journal import Journal
 from .page import html
 from .report import RECOVERED, Ending, build_record, markdown, summary_lines
 
+PROOF = "Canaries readable at every node"
+"""The step without which no run has recovered anything; roles/vault_recovery/tasks/verify.yml notes it."""
+
 
 class Recovery:
     """One recovery's folder.
@@ -93,6 +96,8 @@ class Recovery:
             StoreError: the record cannot be written.
         """
         journal = self._journal(now)
+        if ending.status == RECOVERED and self.writes:
+            self._check_proof(journal)
         record = build_record(journal, ending, now)
         result = {"changed": True, "journal": journal.data, "record": record, "summary": summary_lines(record)}
         if not self.writes:
@@ -109,6 +114,20 @@ class Recovery:
         if problem is None:
             return {**result, "record_files": [str(file) for file in (*files, page)]}
         return {**result, "record_files": [str(file) for file in files], "warnings": [problem]}
+
+    def _check_proof(self, journal: Journal) -> None:
+        """Raise RecoveryError unless the secrets were read in this very run, which holds the lock.
+
+        Tags and --start-at-task can leave out any step: what then ends well has recovered nothing.
+        """
+        this_run = [step["name"] for step in journal.data["steps"] if step["run"] == journal.data["runs"]]
+        if PROOF in this_run and lock.is_held(self.directory, lock.current_holder(), "recovery"):
+            return
+        raise RecoveryError(
+            "Cannot finish the recovery: in this run the canaries were not read back, as steps were left out (--tags, "
+            "--skip-tags, --start-at-task). The record and the journal are unchanged. Run the playbook again without "
+            "these: it goes on from where the journal is."
+        )
 
     def _write_page(self, page: Path, record: Mapping[str, Any]) -> str | None:
         """Write the record as an HTML page. Returns the reason when it cannot, else None."""

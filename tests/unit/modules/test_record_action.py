@@ -48,6 +48,7 @@ def test_a_recovery(folder: str) -> None:
     assert (failed["problem"], failed["failed_task"]) == ("It broke.", "Restore it")
     assert (failed["rto_objective_seconds"], failed["rpo_objective_seconds"]) == (60.0, 3600.0)
     assert task(directory=folder, state="started", nodes=NODES)["resumed"] is True
+    task(directory=folder, state="step", step="Canaries readable at every node")
     finished = task(directory=folder, state="finished", versions={"ansible": "2.19"})
     assert read_json(Path(finished["record_files"][0]))["versions"] == {"ansible": "2.19"}
     assert not (Path(folder) / journals.JOURNAL).exists()

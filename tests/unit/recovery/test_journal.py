@@ -19,7 +19,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.files import 
 from ansible_collections.custodes.security_dr.plugins.module_utils.playbook_lock import HeldError, Holder
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.errors import RecoveryError
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.journal import INIT, JOURNAL, Journal
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.process import Recovery
+from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.process import PROOF, Recovery
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.report import FAILED, RECOVERED, Ending
 
 NODES = ["https://vault-1:8200", "https://vault-2:8200"]
@@ -227,7 +227,7 @@ class TestEnd:
     def begun(self, recovery: Recovery, folder: Path) -> None:
         recovery.start(NODES, START)
         (folder / INIT).write_text('{"root_token": "hvs.t"}')
-        recovery.step("Read", {}, {"secrets": [READ]}, at(14.25))
+        recovery.step(PROOF, {}, {"secrets": [READ]}, at(14.25))
 
     def test_finished_writes_the_record_and_forgets(self, recovery: Recovery, folder: Path) -> None:
         self.begun(recovery, folder)
@@ -247,6 +247,22 @@ class TestEnd:
         assert (result["record"]["status"], result["record"]["problem"]) == ("failed", "The leader refused.")
         assert {JOURNAL, INIT} <= {path.name for path in folder.iterdir()}
         assert recovery.start(NODES, at(60))["resumed"] is True
+
+    def test_not_a_run_that_has_read_nothing(self, recovery: Recovery, folder: Path) -> None:
+        """As with --start-at-task, --tags and --skip-tags."""
+        self.begun(recovery, folder)
+        recovery.start(NODES, at(16))
+        with pytest.raises(RecoveryError, match="in this run the canaries were not read back"):
+            recovery.end(Ending(RECOVERED, 900), at(20))
+        assert {JOURNAL, INIT} <= {path.name for path in folder.iterdir()}
+
+    def test_nor_one_that_has_not_begun(
+        self, recovery: Recovery, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.begun(recovery, folder)
+        monkeypatch.setattr(lock, "current_holder", lambda: Holder(os.getpid(), "later", "controller", "root"))
+        with pytest.raises(RecoveryError, match="--start-at-task"):
+            recovery.end(Ending(RECOVERED, 900), at(20))
 
     @pytest.mark.parametrize("status", [RECOVERED, FAILED])
     def test_gives_the_lock_back(

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,24 @@ URL = "https://vault-1:8200"
 
 @contextmanager
 def serving(answer: bytes, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """Answer one connection on loopback with these bytes."""
+    """Answer connections on loopback with these bytes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
-            try:
-                sock = listener.accept()[0]
-                with context.wrap_socket(sock, server_side=True) if context else sock as peer:
+            while True:
+                try:
+                    sock = listener.accept()[0]
+                except OSError:
+                    return
+                with suppress(OSError), context.wrap_socket(sock, server_side=True) if context else sock as peer:
                     peer.recv(65536)
                     peer.sendall(answer)
-            except OSError:
-                pass
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield listener.getsockname()[1]
+        # Closing alone does not end an accept that waits.
+        listener.shutdown(socket.SHUT_RDWR)
     thread.join(10)
 
 
@@ -92,16 +95,16 @@ def test_what_is_no_address_is_an_answer(url: str) -> None:
     assert ask(url, None, 1)["reachable"] is False
 
 
-def test_tls_is_verified(tmp_path: Path) -> None:
+def test_tls_is_verified_and_an_unverified_answer_is_told_as_one(tmp_path: Path) -> None:
     ours, other = (Authority(tmp_path / name) for name in ("ours", "other"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*ours.issue("vault"))
     body = http("200 OK", {"cluster_id": ID, "sealed": False})
-    for ca, known in ((ours, ID), (other, None)):
+    for ca, problem in ((ours, "None"), (other, "its certificate does not verify")):
         with serving(body, context) as port:
             answer = ask(f"https://127.0.0.1:{port}", ca.ca_file.read_text(), 10)
-        assert (answer["reachable"], answer["cluster_id"]) == (True, known)
-    assert "does not verify" in answer["problem"]
+        assert (answer["reachable"], answer["cluster_id"]) == (True, ID)
+        assert str(answer["problem"]).startswith(problem)
 
 
 def answer(**facts: Any) -> dict[str, Any]:
@@ -119,6 +122,9 @@ def answer(**facts: Any) -> dict[str, Any]:
         ([answer(reachable=False)], {}, "passed", "(asked from vault-9)"),
         ([answer(sealed=True)], {}, "not checked", f"{URL} is sealed"),
         ([answer(problem="its certificate does not verify: x")], {}, "not checked", "does not verify: x"),
+        # It can stop a recovery, and not let one pass.
+        ([answer(cluster_id="another", problem="its certificate does not verify: x")], {}, "not checked", "verify: x"),
+        ([answer(cluster_id=ID, problem="its certificate does not verify: x")], {}, "failed", "is alive"),
         ([answer()], {}, "not checked", "reports no ID"),
         ([answer(cluster_id=ID)], {"cluster_id": None}, "not checked", "the manifest has no cluster ID"),
         ([], {}, "not checked", "could not be asked"),

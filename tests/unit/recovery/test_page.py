@@ -345,6 +345,7 @@ class TestPageThatCannotBeWritten:
         return recovery
 
     def ended(self, recovery: process.Recovery, status: str) -> dict[str, Any]:
+        recovery.step(process.PROOF, {}, {}, START + timedelta(seconds=10))
         return recovery.end(Ending(status, 900, problem="a\ud800b"), START + timedelta(seconds=20))
 
     @pytest.mark.parametrize("status", [RECOVERED, FAILED])

@@ -17,7 +17,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils import playbo
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.errors import RecoveryError
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.journal import INIT, JOURNAL
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.process import Recovery
+from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.process import PROOF, Recovery
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.report import (
     FAILED,
     RECOVERED,
@@ -48,7 +48,7 @@ def whole(folder: Path, **facts: Any) -> dict[str, Any]:
     recovery = Recovery(folder, writes=True)
     recovery.start(NODES, at(0))
     recovery.step("Choose the snapshot", {}, {"snapshot": SNAPSHOT}, at(2))
-    recovery.step("Canaries readable at every node", {}, {"secrets": [READ], **facts}, at(12))
+    recovery.step(PROOF, {}, {"secrets": [READ], **facts}, at(12))
     return recovery.end(Ending(RECOVERED, 900, versions={"ansible": "2.19"}), at(20))
 
 
@@ -61,7 +61,7 @@ class TestRun:
     def test_an_objective_that_is_missed_is_said(self, folder: Path) -> None:
         recovery = Recovery(folder, writes=True)
         recovery.start(NODES, at(0))
-        recovery.step("Canaries", {}, {"secrets": [READ]}, at(12))
+        recovery.step(PROOF, {}, {"secrets": [READ]}, at(12))
         ended = recovery.end(Ending(RECOVERED, 10), at(20))
         assert ended["record"]["rto_met"] is False
         assert any("MISSED" in line for line in ended["summary"])
@@ -95,7 +95,7 @@ class TestRun:
         Recovery(folder, writes=True).start(NODES, at(0))
         recovery = Recovery(folder, writes=True)
         recovery.start(NODES, at(100))
-        recovery.step("Canaries", {}, {"secrets": [READ]}, at(103))
+        recovery.step(PROOF, {}, {"secrets": [READ]}, at(103))
         record = recovery.end(Ending(RECOVERED, 900), at(104))["record"]
         assert [step["seconds"] for step in record["steps"]] == [3]
         assert record["rto_seconds"] == 103
