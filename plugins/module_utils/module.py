@@ -20,7 +20,7 @@ from .drill.errors import DrillError
 from .escrow.errors import EscrowError
 from .files import StoreError
 from .logs.errors import LogsError
-from .options import empty_options
+from .options import empty_items, empty_options
 from .quorum.errors import QuorumError
 from .recovery.errors import RecoveryError
 from .snapshot.errors import SnapshotError
@@ -159,8 +159,8 @@ class SecurityDrModule(AnsibleModule):  # type: ignore[misc]
     def __init__(self, argument_spec: Mapping[str, Any], login: bool = True, vault: bool = True, **kwargs: Any) -> None:
         shared = {**(CONNECTION_SPEC if vault else {}), **(AUTH_SPEC if login and vault else {})}
         super().__init__(argument_spec={**shared, **argument_spec}, supports_check_mode=True, **kwargs)
-        if self._empty:
-            self.fail_json(msg=self._empty, error_type="OptionError")
+        if empty := self._empty or empty_items(self.argument_spec, self.params):
+            self.fail_json(msg=empty, error_type="OptionError")
         if vault:
             self.need_hvac()
 

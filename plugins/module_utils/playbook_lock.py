@@ -16,6 +16,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -131,6 +132,22 @@ def is_held(directory: Path, holder: Holder, what: str) -> bool:
     return {name: held.get(name) for name in asdict(holder)} == asdict(holder)
 
 
+def is_alive(path: Path, holder: Mapping[str, object]) -> bool:
+    """Return whether the lock at `path` is this holder's and kept, so that its ansible-playbook still runs.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    if not path.exists():
+        return False
+    with _open(path, path.stem) as file:
+        held = _read(file)
+        # Values that went through a template may have become text.
+        return {name: str(held.get(name)) for name in holder} == {
+            name: str(value) for name, value in holder.items()
+        } and not _try(file, path)
+
+
 def release(directory: Path, holder: Holder, what: str) -> None:
     """Release the lock if it is the holder's. Raises StoreError."""
     path = lock_file(directory, what)
@@ -182,8 +199,10 @@ def _open(path: Path, what: str) -> IO[str]:
     try:
         return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+", encoding="utf-8")
     except PermissionError as error:
-        hint = "Choose a folder that this user may write."
-        if os.path.lexists(path):
+        hint, others = "Choose a folder that this user may write.", False
+        with suppress(OSError):
+            others = path.parent.stat().st_uid not in (os.geteuid(), 0)
+        if others or os.path.lexists(path):
             hint = (
                 f"It belongs to another user, whose {what} may be running: ask them before you choose another folder."
             )

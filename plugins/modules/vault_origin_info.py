@@ -29,7 +29,7 @@ options:
       - Without them, the host's own certificates vouch.
     type: str
   timeout:
-    description: Timeout of each step of a request, in seconds.
+    description: Timeout of each step of a request, in seconds. A request as a whole may take five times as long.
     type: float
     default: 3.0
 """
@@ -59,10 +59,8 @@ answers:
       problem: null
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
-from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.origin import ask
+from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.origin import ask_all
 
 
 def main() -> None:
@@ -78,9 +76,8 @@ def main() -> None:
 
     def action() -> dict[str, object]:
         options = module.params
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            answers = pool.map(lambda url: ask(url, options["ca_certificates"], options["timeout"]), options["urls"])
-            return {"changed": False, "answers": list(answers)}
+        answers = ask_all(options["urls"], options["ca_certificates"], options["timeout"])
+        return {"changed": False, "answers": answers}
 
     module.run(action)
 

@@ -49,9 +49,17 @@ options:
         differs or is not reported. Without this option, every cluster that accepts the token is replaced.
     type: str
     version_added: 0.2.0
+  lock:
+    description:
+      - Lock of a recovery, as M(custodes.security_dr.vault_recovery_record) returns it.
+      - The module sends the snapshot only while the run of ansible-playbook that took the lock is alive. Without it, a
+        module that waits outlives a terminal that is closed.
+    type: dict
+    version_added: 0.2.0
   nodes:
     description:
-      - All nodes of the cluster. Waits until the leader has as many Raft peers, before anything is sent, and until
+      - All nodes of the cluster. The snapshot is sent to the one of them that leads, and to no address that a node
+        names as its leader's. Waits until the leader has as many Raft peers, before anything is sent, and until
         each of them serves from what was restored.
     type: list
     elements: str
@@ -113,6 +121,11 @@ seconds:
   returned: changed, not in check mode
   type: dict
   sample: {peers: 1.2, verify: 0.01, upload: 0.2, reload: 1.4, nodes: 0.8}
+cluster_id:
+  description: ID of the restored cluster, V(null) if the leader sealed itself.
+  returned: changed, not in check mode
+  type: str
+  sample: 45c5a04b-1d4e-4bd6-a2f8-d9d0a1c1ddbc
 index:
   description: Raft index of the snapshot.
   returned: success
@@ -126,19 +139,23 @@ sha256:
 """
 
 import time
+from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from ansible_collections.custodes.security_dr.plugins.module_utils.module import SecurityDrModule
+from ansible_collections.custodes.security_dr.plugins.module_utils.playbook_lock import is_alive
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.manifest import verify
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.restore import inspect_target, restore
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_for, wait_for_peers
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
+    VaultConfigError,
     VaultMissedRestoreError,
     VaultUnreachableError,
 )
+from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health import read_health
 
 
 def main() -> None:
@@ -148,6 +165,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "force": {"type": "bool", "default": False},
             "cluster_id": {"type": "str"},
+            "lock": {"type": "dict"},
             "nodes": {"type": "list", "elements": "str", "default": []},
             "nodes_timeout": {"type": "float", "default": 120.0},
             "upload_timeout": {"type": "float", "default": 600.0},
@@ -169,6 +187,26 @@ def main() -> None:
     module.run(action)
 
 
+def _check_lock(lock: Optional[dict[str, Any]]) -> None:
+    """Raise StoreError if the run of ansible-playbook whose lock it is has ended: its modules run on without it."""
+    if lock and not is_alive(Path(lock["path"]), lock["holder"]):
+        raise StoreError(
+            "Cannot restore: the run of ansible-playbook that began this restore has ended. No snapshot was sent."
+        )
+
+
+def _leader(nodes: list[VaultClient], client: VaultClient) -> str:
+    """Return the address of the named node that leads. Raises VaultConfigError."""
+    for node in nodes:
+        if read_health(node).http_status == 200:
+            return node.connection.url
+    raise VaultConfigError(
+        f"Cannot restore: none of {', '.join(node.connection.url for node in nodes)} leads its cluster. The leader "
+        f"is {client.leader_address()}, as {client.connection.url} says. No snapshot was sent. Name all nodes of the "
+        "cluster in nodes. If that address is of another cluster, correct api_addr in the configuration of the leader."
+    )
+
+
 def _restore(module: SecurityDrModule, client: VaultClient, path: Path) -> dict[str, object]:
     options = module.params
     nodes, timeout = [VaultClient(module.connection(url)) for url in options["nodes"]], options["nodes_timeout"]
@@ -176,12 +214,14 @@ def _restore(module: SecurityDrModule, client: VaultClient, path: Path) -> dict[
     wait_for_peers(client, len(nodes), timeout)
     moments.append(time.monotonic())
     done = restore(
-        client,
+        client.at(_leader(nodes, client)) if nodes else client,
         path,
         options["force"],
         options["upload_timeout"],
         options["reload_timeout"],
         cluster_id=options["cluster_id"],
+        leads=bool(nodes),
+        check=partial(_check_lock, options["lock"]),
     )
     moments.append(time.monotonic())
     # The restore is done: what a node lacks is an answer, not a failure.
@@ -201,6 +241,7 @@ def _restore(module: SecurityDrModule, client: VaultClient, path: Path) -> dict[
         "seconds": {"peers": round(moments[1] - moments[0], 3), **done.seconds, "nodes": waited},
         "index": done.info.index,
         "sha256": done.info.sha256,
+        "cluster_id": done.cluster_id,
     }
 
 

@@ -83,10 +83,12 @@ options:
     description:
       - Why the recovery failed.
     type: str
+    default: ""
   failed_task:
     description:
       - Name of the task that failed.
     type: str
+    default: ""
     version_added: 0.2.0
   versions:
     description:
@@ -110,6 +112,13 @@ journal:
   returned: always
   type: dict
   sample: {runs: 1, steps: [], started_at: "2026-11-24T03:00:00.000+00:00"}
+lock:
+  description:
+    - The lock that this run of ansible-playbook holds, as C(path) and C(holder).
+    - It is for O(custodes.security_dr.vault_raft_restore#module:lock).
+  returned: when O(state=started), not in check mode
+  type: dict
+  sample: {path: /var/lib/vault-recovery/recovery.lock, holder: {pid: 4211, host: ops-1, user: ops}}
 resumed:
   description: Whether an earlier run's work is gone on with.
   returned: when O(state=started)

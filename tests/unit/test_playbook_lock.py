@@ -180,6 +180,16 @@ class TestRelease:
         assert list(tmp_path.iterdir()) == []
 
 
+def test_a_module_knows_whether_its_run_is_alive(other: Run, tmp_path: Path) -> None:
+    held = {"pid": str(other.process.pid), "process": "x", "host": "h", "user": "alice"}
+    path = lock_file(tmp_path, "recovery")
+    assert lock.is_alive(path, held)
+    assert not lock.is_alive(path, {**held, "pid": 1})
+    other.end()
+    wait_for("the lock is free", lambda: not lock.is_alive(path, held), 20)
+    assert not lock.is_alive(tmp_path / "none", held)
+
+
 def test_the_holder_is_the_parent() -> None:
     holder = current_holder()
     assert (holder.pid, holder.host) == (os.getppid(), platform.node())

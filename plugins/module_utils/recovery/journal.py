@@ -55,8 +55,8 @@ class Journal:
 
     def has_changed_something(self) -> bool:
         """Return whether its runs have changed a node, or may have."""
-        facts = ("temporary_cluster_id", "restore", "safety_snapshot", "quorum")
-        return any(self.data.get(fact) for fact in facts) or (self.directory / INIT).exists()
+        facts = ("initializing", "temporary_cluster_id", "restore", "safety_snapshot", "quorum")
+        return any(self.data.get(fact) for fact in facts)
 
     def set_aside(self) -> None:
         """Renames it, for the file; its records stay where they are. Raises StoreError."""
@@ -101,7 +101,8 @@ class Journal:
     def close(self) -> None:
         """Forgets the recovery, and the temporary cluster's keys. Raises StoreError."""
         try:
-            for name in (JOURNAL, INIT):
+            # Keys that no run of this recovery made are not its to remove.
+            for name in (JOURNAL, INIT) if self.data.get("initializing") else (JOURNAL,):
                 (self.directory / name).unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"Cannot remove {error.filename}: {explain(error)}. Remove it by hand.") from error

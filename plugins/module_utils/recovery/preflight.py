@@ -45,6 +45,8 @@ class Situation:
         lost_init: whether room for these keys was made on file, and they never came.
         restore: how far an earlier run's restore got: ``begun``, ``done`` or None.
         temporary_cluster_id: of the cluster that an earlier run has initialized, None where none was noted.
+        restored_cluster_id: of the cluster right after an earlier run's restore, None where none was noted.
+        restored_sha256: of the snapshot of that restore.
         confirm: the cluster name that the operator has typed.
         free: bytes free for Vault's data, by node name; empty where it is not known.
         origin: whether the snapshot's origin is alive, as `origin.judge` says.
@@ -61,6 +63,8 @@ class Situation:
     lost_init: bool = False
     restore: str | None = None
     temporary_cluster_id: str | None = None
+    restored_cluster_id: str | None = None
+    restored_sha256: str | None = None
     confirm: str = ""
     free: Mapping[str, int] = field(default_factory=dict)
     origin: tuple[str, str] = (NOT_CHECKED, "the origin was not asked")
@@ -82,6 +86,7 @@ class Plan:
         seal_type: of the target.
         versions: of Vault on the nodes, each once.
         cluster_id: of the cluster whose data the operator allows to replace; None unless the action is REPLACE.
+        leader: address of the node that leads, as it was named; None without one.
         standby_reads: whether standbys answer reads themselves, and so have to be restarted after the restore.
     """
 
@@ -93,6 +98,7 @@ class Plan:
     versions: list[str]
     cluster_id: str | None = None
     standby_reads: bool = False
+    leader: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a module's result."""
@@ -111,7 +117,12 @@ def plan(situation: Situation) -> Plan:
 
     nodes = situation.nodes
     manifest = situation.snapshot.get("manifest") or {}
-    unreachable = [str(node["problem"] or f"{node['url']} does not answer.") for node in nodes if not node["reachable"]]
+    lost = "If the node is lost permanently, name only the others in vault_recovery_nodes."
+    unreachable = [
+        f"{str(node['problem'] or node['url'] + ' does not answer').rstrip('.')}. {lost}"
+        for node in nodes
+        if not node["reachable"]
+    ]
     removed = [
         f"{node['url']} was removed from its cluster and will not join one: empty its data folder and start it again."
         for node in nodes
@@ -125,20 +136,20 @@ def plan(situation: Situation) -> Plan:
     seal_types = {str(seal["type"]) for seal in seals if seal.get("type")}
     _check_seal(check, seals, told_seal(manifest))
     _check_space(check, situation)
-    alive, said = situation.origin
-    check(
-        "the snapshot's origin is not alive",
-        [said] if alive == FAILED else [],
-        said if alive == NOT_CHECKED else None,
-        said,
-    )
-
     action = None
     if not unreachable:
         action, refusal = _decide(situation, reachable)
         check("the target may be overwritten", [refusal] if refusal else [], None, action or "")
+    alive, said = situation.origin
+    # Once restored, the target has that ID itself, perhaps under an address that nobody named. And a cluster that is
+    # replaced by an older snapshot of itself is its origin.
+    ours = action == VERIFY or (action == REPLACE and _cluster_ids(reachable) == {manifest.get("cluster_id")})
+    unknown = said if alive == NOT_CHECKED or (alive == FAILED and ours) else None
+    check("the snapshot's origin is not alive", [said] if alive == FAILED and not ours else [], unknown, said)
+
     by_shares = situation.proof_by_shares or (action == REPLACE and situation.replace_by_shares)
-    refused = generate_root.problem(reachable, situation.generate_root, situation.generate_root_enabled)
+    remedy = generate_root.REMEDY if situation.proof_by_shares else generate_root.TARGET_REMEDY
+    refused = generate_root.problem(reachable, situation.generate_root, situation.generate_root_enabled, remedy)
     check(
         "key shares make a root token",
         [refused] if by_shares and refused else [],
@@ -160,7 +171,7 @@ def plan(situation: Situation) -> Plan:
                 "restart OpenBao on every node after the restore, as its standbys answer reads by the mounts of before "
                 "it (do that yourself where the hosts of the nodes are not in the inventory)"
             )
-        if alive == NOT_CHECKED:
+        if unknown:
             steps.append(f"note: {said}")
     versions = sorted({str(node["version"]) for node in reachable if node["version"]})
     return Plan(
@@ -172,6 +183,7 @@ def plan(situation: Situation) -> Plan:
         versions=versions,
         cluster_id=next(iter(_cluster_ids(reachable))) if action == REPLACE else None,
         standby_reads=standby_reads,
+        leader=next((str(node["url"]) for node in reachable if node["http_status"] == 200), None),
     )
 
 
@@ -202,8 +214,12 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
         return CONTINUE, None
     restore = situation.restore
     origin = (situation.snapshot.get("manifest") or {}).get("cluster_id")
-    if origin and _cluster_ids(initialized) - {origin, situation.temporary_cluster_id}:
+    ours = {origin, situation.temporary_cluster_id, situation.restored_cluster_id} - {None}
+    if ours and _cluster_ids(initialized) - ours:
         # The restore that was noted is not what these nodes hold: they are in a third cluster.
+        restore = None
+    if situation.restored_sha256 not in (None, situation.snapshot.get("sha256")):
+        # It was of another snapshot than the operator wants now.
         restore = None
     if restore == "done":
         return VERIFY, None
@@ -242,12 +258,26 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
             f"The cluster '{name}' is not replaced: no node reports its cluster ID, which is compared again right "
             "before the restore. Wait until the cluster has a leader and run this again."
         )
+    if situation.confirm == name and not any(node["http_status"] == 200 for node in initialized):
+        leaders = ", ".join(sorted({str(node["leader_address"]) for node in initialized if node["leader_address"]}))
+        return None, (
+            f"The cluster '{name}' is not replaced: none of the named nodes leads it (its leader is "
+            f"{leaders or 'not known'}). Name all its nodes in vault_recovery_nodes, or wait until it has a leader."
+        )
     if situation.confirm == name:
         return REPLACE, None
+    origin = (situation.snapshot.get("manifest") or {}).get("cluster_id")
+    finished = ""
+    if origin and ids == [origin]:
+        finished = (
+            " It has the cluster ID of the snapshot. If a recovery has finished here, as recovery-TIME.json in its "
+            "folder says, it is over: do not replace the cluster, all that was written since would be lost."
+        )
     typed = f" (vault_recovery_confirm is '{situation.confirm}')" if situation.confirm else ""
     return None, (
         f"{initialized[0]['url']} is initialised and holds the data of the cluster '{name}'{typed}. To replace it, run "
         "this again with that name in vault_recovery_confirm; a safety snapshot of it is taken first."
+        f"{finished}"
     )
 
 

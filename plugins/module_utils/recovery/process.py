@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,11 @@ class Recovery:
         journal = left or Journal.new(self.directory, nodes, now)
         if self.writes:
             journal.begin_run(now)
-        return {"changed": True, "resumed": left is not None, "journal": journal.data}
+        result = {"changed": True, "resumed": left is not None, "journal": journal.data}
+        if self.writes:
+            held = asdict(lock.current_holder())
+            result["lock"] = {"path": str(lock.lock_file(self.directory, "recovery")), "holder": held}
+        return result
 
     def step(self, name: str, detail: Mapping[str, Any], facts: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         """Notes a step that ends now. Raises StoreError."""

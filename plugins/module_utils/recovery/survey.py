@@ -60,7 +60,9 @@ def survey(
         journal = None
     restore = journal.restore if journal else None
     init_file = directory / INIT
-    root_token = _root_token(init_file)
+    # Keys that no run of this recovery made are another cluster's, perhaps of one that is alive.
+    ours = bool(journal and (journal.data.get("initializing") or journal.data.get("temporary_cluster_id")))
+    root_token = _root_token(init_file) if ours else None
     nodes = _settled(clients, settle_timeout if root_token or restore else 0.0, sleep, monotonic)
     own_token = None
     leader = next((client for client, node in zip(clients, nodes) if node.http_status == 200), None)
@@ -72,9 +74,11 @@ def survey(
             snapshot=snapshot,
             own_token=own_token,
             has_init_file=root_token is not None,
-            lost_init=root_token is None and init_file.exists(),
+            lost_init=ours and root_token is None and init_file.exists(),
             restore=restore,
             temporary_cluster_id=journal.data.get("temporary_cluster_id") if journal else None,
+            restored_cluster_id=journal.data.get("restored_cluster_id") if journal else None,
+            restored_sha256=(journal.data.get("snapshot") or {}).get("sha256") if journal and restore else None,
             confirm=confirm,
             free=free,
             origin=origin,
@@ -89,7 +93,7 @@ def survey(
             "The recovery is refused, this run has changed nothing:\n- " + "\n- ".join(decision.problems)
         )
     if decision.action == INITIALIZE and writes:
-        if root_token:
+        if root_token or (not ours and init_file.exists()):
             _set_aside(init_file)
         if journal and journal.restore:
             # All of it was of nodes that are gone: a run that follows must not take these for restored.
@@ -100,6 +104,8 @@ def survey(
                 secrets=[],
                 redundant=None,
                 temporary_cluster_id=None,
+                restored_cluster_id=None,
+                initializing=None,
             )
     return {"changed": False, **decision.to_dict(), "init_file": str(init_file)}
 

@@ -28,6 +28,7 @@ class Restored:
     Attributes:
         leader: address the snapshot was sent to.
         info: the snapshot.
+        cluster_id: of the restored cluster, None where the leader sealed itself.
         sealed: the leader sealed itself, as it does when the snapshot is of other Shamir keys: unseal every node now,
             with the keys of the snapshot's origin.
         seconds: of each step: verify, upload, reload.
@@ -37,19 +38,22 @@ class Restored:
     info: SnapshotInfo
     sealed: bool
     seconds: dict[str, float]
+    cluster_id: str | None = None
 
 
-def inspect_target(client: VaultClient, cluster_id: str | None = None) -> NodeHealth:
+def inspect_target(client: VaultClient, cluster_id: str | None = None, leads: bool = False) -> NodeHealth:
     """Return the leader's state, if it is one that a snapshot may be sent to.
 
     Args:
         cluster_id: of the only cluster whose data may be replaced. None accepts every one.
+        leads: the client's node is the leader. It is not asked for the leader's address, which the configuration of a
+            copy may have taken over from its origin.
 
     Raises:
         VaultConfigError: it is another cluster, or does not store its data in Raft.
         VaultError: it is no leader, among others.
     """
-    leader = client.at_leader()
+    leader = client if leads else client.at_leader()
     health = read_health(leader)
     if health.http_status != 200:
         raise VaultUnreachableError(
@@ -80,11 +84,15 @@ def restore(
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
     cluster_id: str | None = None,
+    leads: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Replace all data of the cluster by the snapshot's. The snapshot is sent once, and never again unattended.
 
     Args:
         cluster_id: of the only cluster whose data may be replaced, checked after the file and right before it is sent.
+        leads: see `inspect_target`.
+        check: called right before the snapshot is sent; what it raises keeps it from being sent.
         force: skips the check that the snapshot is of the same seal, for one of another cluster.
         upload_timeout: seconds to wait for the answer after the last byte was sent.
         reload_timeout: seconds to wait for the leader to have reloaded.
@@ -96,10 +104,11 @@ def restore(
     moments = [monotonic()]
     info = verify(path)
     moments.append(monotonic())
-    before = inspect_target(client, cluster_id)
+    before = inspect_target(client, cluster_id, leads)
     leader = client.at(before.url)
     # The restore replaces the token store: from then on this token is nobody's.
     watcher = VaultClient(leader.connection)
+    check()
     try:
         with path.open("rb") as file:
             leader.upload(SNAPSHOT_API + ("-force" if force else ""), file, upload_timeout)
@@ -126,7 +135,8 @@ def restore(
         step: round(end - start, 3)
         for step, start, end in zip(("verify", "upload", "reload"), moments[:-1], moments[1:])
     }
-    return Restored(leader.connection.url, info, sealed, seconds)
+    restored_id = None if sealed else read_health(watcher).cluster_id
+    return Restored(leader.connection.url, info, sealed, seconds, restored_id)
 
 
 def _wait_reloaded(

@@ -158,6 +158,9 @@ def authenticate(client: VaultClient, options: Options, environment: Mapping[str
     try:
         METHODS[method][1](client, options)
     except (VaultPermissionError, VaultApiError) as error:
+        # Others do not judge the credentials: a node that redirects to a leader that is dead, one that cannot decrypt.
+        if isinstance(error, VaultApiError) and error.status not in (400, 403, 404):
+            raise
         mount = options.get("mount_point") or method.replace("aws_iam", "aws")
         raise VaultAuthError(
             f"Login with auth_method {method} (mount {mount}) was refused: {error} Check the credentials and their "

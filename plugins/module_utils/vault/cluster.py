@@ -179,10 +179,14 @@ def wait_for(
             return state
         passed, stale = monotonic() - began, _left_behind(state)
         if passed >= timeout or (passed >= KEYS_SETTLE and stale):
-            raise (VaultMissedRestoreError if stale or _cut_off(state) else VaultUnreachableError)(
-                f"The cluster is not {goal} after {passed:.0f} s: {'; '.join(state.waiting_for).rstrip('.')}. "
+            advice = (
                 "Look at the logs of these nodes, then run this again: it goes on from where it is. If one says 'tls: "
                 "unrecognized name', it is cut off from Raft: restart Vault on all nodes at once first."
+            )
+            if goal == "redundant":
+                advice = "The nodes serve already. Read 'vault operator raft autopilot state' until it is healthy."
+            raise (VaultMissedRestoreError if stale or _cut_off(state) else VaultUnreachableError)(
+                f"The cluster is not {goal} after {passed:.0f} s: {'; '.join(state.waiting_for).rstrip('.')}. {advice}"
             )
         sleep(interval)
 

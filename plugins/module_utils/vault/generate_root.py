@@ -29,6 +29,11 @@ REMEDY = (
     'disable_unauthed_generate_root_endpoints = false, for Vault 2 enable_unauthenticated_access = ["generate-root"].'
 )
 
+TARGET_REMEDY = (
+    "Give vault_recovery_target_token, a token of the cluster that is replaced which may take and force-restore "
+    "snapshots and read the Raft configuration."
+)
+
 
 def is_allowed(client: VaultClient) -> Optional[bool]:
     """Return whether the node generates root tokens from key shares; None while it is sealed or has no leader.
@@ -49,13 +54,16 @@ def refuses_by_default(product: Optional[str], version: Optional[str]) -> bool:
     return since is not None and numbers >= since
 
 
-def problem(nodes: Sequence[Mapping[str, Any]], allowed: Optional[bool], enabled: bool) -> Optional[str]:
+def problem(
+    nodes: Sequence[Mapping[str, Any]], allowed: Optional[bool], enabled: bool, remedy: str = REMEDY
+) -> Optional[str]:
     """Return why no root token can be made of key shares, None if nothing is known against it.
 
     Args:
         nodes: as `NodeHealth.to_dict` gives them.
         allowed: what a node answered, as `is_allowed` returns it.
         enabled: the operator's word that the configuration of the nodes allows it.
+        remedy: what to give instead of key shares.
     """
     if allowed or (enabled and allowed is None):
         return None
@@ -64,7 +72,7 @@ def problem(nodes: Sequence[Mapping[str, Any]], allowed: Optional[bool], enabled
             return (
                 f"{node['url']} runs {node['product'] or 'Vault'} {node['version'] or ''}, which "
                 f"{'refuses' if allowed is False else 'by default refuses'} to generate a root token from key shares, "
-                f"and that token is needed. {REMEDY}"
+                f"and that token is needed. {remedy}"
                 + ("" if allowed is False else " Then set vault_recovery_generate_root_enabled to true.")
             )
     return None

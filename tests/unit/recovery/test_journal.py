@@ -98,6 +98,7 @@ class TestJournal:
     def test_closing_forgets_the_keys_with_it(self, tmp_path: Path) -> None:
         journal = Journal.new(tmp_path, NODES, START)
         journal.begin_run(START)
+        journal.note(initializing=True)
         (tmp_path / INIT).write_text("{}")
         (tmp_path / "init.1.json").write_text("{}")
         journal.close()
@@ -106,8 +107,15 @@ class TestJournal:
 
     def test_keys_that_cannot_be_removed_are_told(self, tmp_path: Path) -> None:
         (tmp_path / INIT).mkdir()
+        journal = Journal.new(tmp_path, NODES, START)
+        journal.note(initializing=True)
         with pytest.raises(StoreError, match=r"Cannot remove .*/init\.json.*Remove it by hand"):
-            Journal.new(tmp_path, NODES, START).close()
+            journal.close()
+
+    def test_closing_leaves_keys_that_no_run_of_it_made(self, tmp_path: Path) -> None:
+        (tmp_path / INIT).write_text("{}")
+        Journal.new(tmp_path, NODES, START).close()
+        assert (tmp_path / INIT).exists()
 
 
 class TestStart:
@@ -165,9 +173,9 @@ class TestStart:
         with pytest.raises(RecoveryError, match="those that died meanwhile may be left out"):
             recovery.start(NODES, at(120))
 
-    def test_keys_alone_are_a_change(self, recovery: Recovery, folder: Path) -> None:
+    def test_an_initialization_is_a_change(self, recovery: Recovery, folder: Path) -> None:
         recovery.start(NODES, START)
-        (folder / INIT).write_text("{}")
+        recovery.step("Begin to initialize", {}, {"initializing": True}, at(1))
         with pytest.raises(RecoveryError, match="unfinished recovery"):
             recovery.start(["https://vault-9:8200"], at(60))
 
@@ -227,7 +235,7 @@ class TestEnd:
     def begun(self, recovery: Recovery, folder: Path) -> None:
         recovery.start(NODES, START)
         (folder / INIT).write_text('{"root_token": "hvs.t"}')
-        recovery.step(PROOF, {}, {"secrets": [READ]}, at(14.25))
+        recovery.step(PROOF, {}, {"secrets": [READ], "initializing": True}, at(14.25))
 
     def test_finished_writes_the_record_and_forgets(self, recovery: Recovery, folder: Path) -> None:
         self.begun(recovery, folder)

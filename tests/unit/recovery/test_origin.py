@@ -128,6 +128,7 @@ def answer(**facts: Any) -> dict[str, Any]:
         ([answer()], {}, "not checked", "reports no ID"),
         ([answer(cluster_id=ID)], {"cluster_id": None}, "not checked", "the manifest has no cluster ID"),
         ([], {}, "not checked", "could not be asked"),
+        ([], {"asked": [], "cluster_id": None}, "not checked", "the snapshot has no manifest"),
         ([], {"asked": []}, "passed", "no known address but those of the target"),
     ],
 )

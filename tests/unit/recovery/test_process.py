@@ -47,7 +47,7 @@ def whole(folder: Path, **facts: Any) -> dict[str, Any]:
     """A recovery from its first to its last step, 20 s long."""
     recovery = Recovery(folder, writes=True)
     recovery.start(NODES, at(0))
-    recovery.step("Choose the snapshot", {}, {"snapshot": SNAPSHOT}, at(2))
+    recovery.step("Choose the snapshot", {}, {"snapshot": SNAPSHOT, "initializing": True}, at(2))
     recovery.step(PROOF, {}, {"secrets": [READ], **facts}, at(12))
     return recovery.end(Ending(RECOVERED, 900, versions={"ansible": "2.19"}), at(20))
 

@@ -54,12 +54,14 @@ def serving(vault: FakeVault) -> None:
 
 
 def keys(folder: Path) -> Path:
+    """Write the keys of a temporary cluster, as a run that was killed leaves them."""
     (folder / INIT).write_text(json.dumps({"root_token": ROOT}))
+    noted(folder, initializing=True)
     return folder / INIT
 
 
 def noted(folder: Path, **facts: Any) -> None:
-    Journal.new(folder, [URL, OTHER], START).note(**facts)
+    (Journal.load(folder) or Journal.new(folder, [URL, OTHER], START)).note(**facts)
 
 
 def restore_noted(folder: Path) -> str | None:
@@ -113,9 +115,38 @@ class TestFresh:
 
     def test_room_that_was_only_reserved_holds_no_keys(self, vault: FakeVault, run: Any, tmp_path: Path) -> None:
         fresh(vault)
+        noted(tmp_path, initializing=True)
         (tmp_path / INIT).write_text(" " * 65536)
         assert run()["action"] == "initialize"
         assert (tmp_path / INIT).exists()
+
+
+class TestForeignKeys:
+    """A file init.json whose root token works, and that no run of this recovery made: as `operator init` leaves it."""
+
+    def test_a_living_cluster_is_not_taken_for_a_temporary_one(
+        self, vault: FakeVault, run: Any, tmp_path: Path
+    ) -> None:
+        serving(vault)
+        (tmp_path / INIT).write_text(json.dumps({"root_token": ROOT}))
+        vault.on("GET", "auth/token/lookup-self", {})
+        with pytest.raises(RecoveryError, match="holds the data of the cluster 'prod'"):
+            run()
+        assert vault.tokens_at(OTHER) == set()
+        assert (tmp_path / INIT).exists()
+
+    def test_nor_after_the_journal_was_abandoned(self, vault: FakeVault, run: Any, tmp_path: Path) -> None:
+        serving(vault)
+        noted(tmp_path, restore=None)
+        (tmp_path / INIT).write_text(json.dumps({"root_token": ROOT}))
+        with pytest.raises(RecoveryError, match="holds the data of the cluster 'prod'"):
+            run()
+
+    def test_on_fresh_nodes_it_is_set_aside(self, vault: FakeVault, run: Any, tmp_path: Path) -> None:
+        fresh(vault)
+        (tmp_path / INIT).write_text(json.dumps({"root_token": ROOT}))
+        assert run()["action"] == "initialize"
+        assert json.loads((tmp_path / "init.1.json").read_text())["root_token"] == ROOT
 
 
 class TestGoingOn:
@@ -158,7 +189,8 @@ class TestGoingOn:
     def test_nor_without_an_earlier_run(self, vault: FakeVault, run: Any, clock: Clock) -> None:
         for url in (URL, OTHER):
             node(vault, url, 429)
-        assert run(confirm="prod")["action"] == "replace"
+        with pytest.raises(RecoveryError, match="none of the named nodes leads it"):
+            run(confirm="prod")
         assert clock.slept == []
 
 
@@ -198,6 +230,8 @@ class TestRefused:
 
     @pytest.mark.parametrize("name", [INIT, "journal.json"])
     def test_by_what_is_damaged(self, vault: FakeVault, run: Any, tmp_path: Path, name: str) -> None:
+        if name == INIT:
+            noted(tmp_path, initializing=True)
         (tmp_path / name).write_text("{")
         with pytest.raises(StoreError, match=f"{name} is damaged"):
             run()

@@ -192,6 +192,8 @@ NODE = {
     **dict.fromkeys(("url", "version", "problem", "cluster_name")),
     "reachable": True,
     "product": "Vault",
+    "http_status": 501,
+    "leader_address": None,
     "cluster_id": None,
     "removed_from_cluster": False,
     "initialized": False,

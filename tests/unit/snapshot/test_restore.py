@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.custodes.security_dr.plugins.module_utils.files import StoreError
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.download import SNAPSHOT_API
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.errors import (
     SnapshotCorruptError,
@@ -125,6 +126,26 @@ class TestBefore:
         with pytest.raises(VaultConfigError, match=r"only the data of the cluster the-confirmed may be replaced"):
             send(vault, path, clock, cluster_id="the-confirmed")
         assert not [seen for seen in vault.seen if seen.method != "GET"]
+
+    def test_nor_when_a_check_fails_at_the_last_moment(self, cluster: FakeVault, path: Path, clock: Clock) -> None:
+        def check() -> None:
+            raise StoreError("the run has ended")
+
+        with pytest.raises(StoreError, match="the run has ended"):
+            restore(cluster.client(token=TOKEN), path, True, 600.0, 5.0, clock.sleep, clock.monotonic, check=check)
+        assert not [seen for seen in cluster.seen if seen.method != "GET"]
+
+    def test_the_address_that_a_leader_advertises_is_not_followed(
+        self, vault: FakeVault, path: Path, clock: Clock
+    ) -> None:
+        """A copy whose api_addr was taken over from its origin sends everybody to the origin."""
+        node(vault, URL, 200, leader=OTHER)
+        node(vault, OTHER, 200)
+        vault.clear("GET", "sys/leader", URL)
+        vault.on("GET", "sys/leader", {"ha_enabled": True, "is_self": False, "leader_address": OTHER}, at=URL)
+        vault.on("GET", "sys/storage/raft/autopilot/state", errors(), 404)
+        assert inspect_target(vault.client(), HEALTH["cluster_id"], leads=True).url == URL
+        assert {seen.node for seen in vault.seen} == {URL}
 
     def test_nor_to_another_storage(self, vault: FakeVault) -> None:
         node(vault, URL, 200, storage_type="consul")
