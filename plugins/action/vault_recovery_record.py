@@ -58,7 +58,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 return recovery.step(options["step"], options["detail"], options["facts"], now)
             status = report.RECOVERED if options["state"] == "finished" else report.FAILED
             names = ("objective", "rpo_objective", "problem", "failed_task", "versions")
-            given = {name: options[name] if options[name] != "" else None for name in names}
+            given: dict[str, Any] = {name: options[name] if options[name] != "" else None for name in names}
             return recovery.end(report.Ending(status, **given), now)
         except (RecoveryError, StoreError) as error:
             return {"failed": True, "msg": str(error), "error_type": type(error).__name__}

@@ -24,6 +24,7 @@ from lab.playbook import FORKED_VAULT_MODULES, RESTART, RESTART_STANDBYS, Finish
 STEPS = [
     "Choose the snapshot",
     "Preflight",
+    "Begin to initialize",
     "Initialise a temporary cluster",
     "Begin the restore",
     "Wait for the Raft peers, restore",

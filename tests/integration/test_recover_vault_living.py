@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from lab import Lab
 from lab.playbook import FORKED_VAULT_MODULES, Origin, Playbook, make_origin
+from lab.processes import wait_for
 from lab.vault import VaultNode
 
 pytestmark = pytest.mark.both
@@ -122,3 +124,41 @@ def test_a_snapshot_is_not_restored_beside_its_living_origin(origin: Origin, tmp
         node.stop()
         node.config_file.write_text(isolated)
         node.start()
+
+
+def test_a_copy_that_advertises_its_origins_address_is_what_is_replaced(
+    lab: Lab, origin: Origin, tmp_path: Path
+) -> None:
+    """A rehearsal copy has its origin's ID and tokens, and, by a cloned configuration, its api_addr."""
+    origin.cluster.wait_ready_all()
+    copy = lab.cluster("copy", nodes=1)
+    (node,) = copy.nodes
+    config = json.loads(node.config_file.read_text())
+    prepared = origin.playbook(
+        tmp_path / "prepare",
+        login=origin.seed.recovery,
+        vault_recovery_nodes=[node.address],
+        vault_recovery_ca_cert=str(copy.ca_file),
+        vault_recovery_origin_isolated=True,
+        vault_recovery_redundant_timeout=0,
+    )
+    prepared.inventory = None
+    prepared.env = FORKED_VAULT_MODULES
+    made = prepared.run()
+    assert made.rc == 0, made.output
+    node.stop()
+    node.config_file.write_text(json.dumps({**config, "api_addr": origin.cluster.leader().address}))
+    node.start()
+    wait_for("the copy is active", lambda: node.health() == 200)
+    node.request("POST", "kv1/mark", token=origin.root_token, json={"value": "only in the copy"})
+
+    replaced = prepared.run(
+        vault_recovery_directory=str(tmp_path / "replace"),
+        vault_recovery_confirm=node.request("GET", "sys/health").json()["cluster_name"],
+        vault_recovery_target_token=origin.root_token,
+    )
+    assert replaced.rc == 0, replaced.output
+    assert all(has_newer(origin, one) for one in origin.cluster.nodes)
+    wait_for("the copy is active again", lambda: node.health() == 200)
+    assert node.request("GET", "kv1/mark", token=origin.root_token).status_code == 404
+    copy.stop()
