@@ -28,7 +28,7 @@ STEPS = {
     INITIALIZE: ["initialise a temporary cluster on the fresh nodes"],
     CONTINUE: ["go on with the temporary cluster that an earlier run has initialised"],
     REPLACE: ["take a safety snapshot of what the cluster holds now"],
-    VERIFY: ["not restore again: an earlier run has (to restore once more, move journal.json of its folder aside first)"],
+    VERIFY: ["not restore again: an earlier run has (to restore once more, move its journal.json aside first)"],
 }
 
 
