@@ -278,7 +278,9 @@ def test_standbys_of_openbao_know_the_mounts_of_the_snapshot(lost: Origin, tmp_p
     try:
         finished = lost.playbook(tmp_path, login=lost.seed.recovery, **QUICK).run()
         assert finished.rc == 0, finished.output
-        assert RESTART_STANDBYS in [step["name"] for step in finished.record["steps"]]
+        # By a race of its own a node can miss the change of keys as well: that is the reason which is noted then.
+        steps = [step["name"] for step in finished.record["steps"]]
+        assert {RESTART, RESTART_STANDBYS} & set(steps), steps[-4:]
         assert [gives_origin(lost, node) for node in cluster.nodes] == [True] * 3
     finally:
         for node in cluster.nodes:
