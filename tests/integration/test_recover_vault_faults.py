@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -275,8 +276,13 @@ def test_standbys_of_openbao_know_the_mounts_of_the_snapshot(lost: Origin, tmp_p
         del config["disable_standby_reads"]
         node.config_file.write_text(json.dumps(config))
     cluster.wipe_and_start()
+    playbook = lost.playbook(tmp_path, login=lost.seed.recovery, **QUICK)
+    # A slash at the end of an address makes no other node.
+    playbook.inventory = tmp_path / "inventory.json"
+    hosts = re.sub(r'("vault_api_addr": "[^"]+)"', r'\1/"', lost.inventory.read_text())
+    playbook.inventory.write_text(hosts)
     try:
-        finished = lost.playbook(tmp_path, login=lost.seed.recovery, **QUICK).run()
+        finished = playbook.run()
         assert finished.rc == 0, finished.output
         # By a race of its own a node can miss the change of keys as well: that is the reason which is noted then.
         steps = [step["name"] for step in finished.record["steps"]]
