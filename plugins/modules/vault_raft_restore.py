@@ -179,10 +179,12 @@ def main() -> None:
             raise StoreError(f"There is no snapshot at {path} on this host. Nothing was sent.")
         # No session: the login's token is replaced with everything else, there is nothing left to revoke.
         client = module.login()
+        nodes = [VaultClient(module.connection(url)) for url in module.params["nodes"]]
         if module.check_mode:
-            info, target = verify(path), inspect_target(client, module.params["cluster_id"])
+            info = verify(path)
+            target = inspect_target(_target(nodes, client), module.params["cluster_id"], leads=bool(nodes))
             return {"changed": True, "leader": target.url, "index": info.index, "sha256": info.sha256}
-        return _restore(module, client, path)
+        return _restore(module, client, nodes, path)
 
     module.run(action)
 
@@ -195,11 +197,13 @@ def _check_lock(lock: Optional[dict[str, Any]]) -> None:
         )
 
 
-def _leader(nodes: list[VaultClient], client: VaultClient) -> str:
-    """Return the address of the named node that leads. Raises VaultConfigError."""
+def _target(nodes: list[VaultClient], client: VaultClient) -> VaultClient:
+    """Return a client of the named node that leads, or `client` where none is named. Raises VaultConfigError."""
+    if not nodes:
+        return client
     for node in nodes:
         if read_health(node).http_status == 200:
-            return node.connection.url
+            return client.at(node.connection.url)
     raise VaultConfigError(
         f"Cannot restore: none of {', '.join(node.connection.url for node in nodes)} leads its cluster. The leader "
         f"is {client.leader_address()}, as {client.connection.url} says. No snapshot was sent. Name all nodes of the "
@@ -207,14 +211,14 @@ def _leader(nodes: list[VaultClient], client: VaultClient) -> str:
     )
 
 
-def _restore(module: SecurityDrModule, client: VaultClient, path: Path) -> dict[str, object]:
+def _restore(module: SecurityDrModule, client: VaultClient, nodes: list[VaultClient], path: Path) -> dict[str, object]:
     options = module.params
-    nodes, timeout = [VaultClient(module.connection(url)) for url in options["nodes"]], options["nodes_timeout"]
+    timeout = options["nodes_timeout"]
     moments = [time.monotonic()]
     wait_for_peers(client, len(nodes), timeout)
     moments.append(time.monotonic())
     done = restore(
-        client.at(_leader(nodes, client)) if nodes else client,
+        _target(nodes, client),
         path,
         options["force"],
         options["upload_timeout"],

@@ -146,6 +146,11 @@ cluster_id:
   returned: success
   type: str
   sample: null
+leader:
+  description: Address of the node of O(nodes) that leads its cluster, V(null) without one.
+  returned: success
+  type: str
+  sample: null
 standby_reads:
   description:
     - Whether standbys answer reads themselves, as those of OpenBao 2.5 and newer, and so have to be restarted after the
@@ -168,13 +173,12 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.orig
 from ansible_collections.custodes.security_dr.plugins.module_utils.recovery.survey import survey
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
 
+SHARES = ("proof_by_shares", "replace_by_shares", "generate_root_enabled")
+
 
 def _origin(options: dict[str, Any]) -> tuple[str, str]:
     cluster_id = (options["snapshot"].get("manifest") or {}).get("cluster_id")
     return judge(options["origin_answers"], options["origin_urls"], cluster_id, options["origin_isolated"])
-
-
-SHARES = ("proof_by_shares", "replace_by_shares", "generate_root_enabled")
 
 
 def main() -> None:

@@ -153,6 +153,12 @@ class TestRestore:
         assert (result["changed"], result["leader"], result["index"]) == (True, URL, 4711)
         assert self.posts(cluster) == []
 
+    def test_check_mode_asks_the_named_node_that_leads(self, run: Runner, cluster: FakeVault) -> None:
+        node(cluster, "https://vault-9:8200", 200, cluster_id="origin")
+        cluster.clear("GET", "sys/leader", URL)
+        cluster.on("GET", "sys/leader", {"is_self": False, "leader_address": "https://vault-9:8200"})
+        assert run(check=True, nodes=[URL])["leader"] == URL
+
     def test_check_mode_finds_what_would_fail(self, run: Runner, cluster: FakeVault, tmp_path: Path) -> None:
         node(cluster, URL, 200, storage_type="consul")
         assert run.fails(check=True)["error_type"] == "VaultConfigError"
