@@ -151,11 +151,9 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.rest
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.client import VaultClient
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.cluster import wait_for, wait_for_peers
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
-    VaultConfigError,
     VaultMissedRestoreError,
     VaultUnreachableError,
 )
-from ansible_collections.custodes.security_dr.plugins.module_utils.vault.health import read_health
 
 
 def main() -> None:
@@ -181,8 +179,7 @@ def main() -> None:
         client = module.login()
         nodes = [VaultClient(module.connection(url)) for url in module.params["nodes"]]
         if module.check_mode:
-            info = verify(path)
-            target = inspect_target(_target(nodes, client), module.params["cluster_id"], leads=bool(nodes))
+            info, target = verify(path), inspect_target(client, module.params["cluster_id"], nodes)
             return {"changed": True, "leader": target.url, "index": info.index, "sha256": info.sha256}
         return _restore(module, client, nodes, path)
 
@@ -197,20 +194,6 @@ def _check_lock(lock: Optional[dict[str, Any]]) -> None:
         )
 
 
-def _target(nodes: list[VaultClient], client: VaultClient) -> VaultClient:
-    """Return a client of the named node that leads, or `client` where none is named. Raises VaultConfigError."""
-    if not nodes:
-        return client
-    for node in nodes:
-        if read_health(node).http_status == 200:
-            return client.at(node.connection.url)
-    raise VaultConfigError(
-        f"Cannot restore: none of {', '.join(node.connection.url for node in nodes)} leads its cluster. The leader "
-        f"is {client.leader_address()}, as {client.connection.url} says. No snapshot was sent. Name all nodes of the "
-        "cluster in nodes. If that address is of another cluster, correct api_addr in the configuration of the leader."
-    )
-
-
 def _restore(module: SecurityDrModule, client: VaultClient, nodes: list[VaultClient], path: Path) -> dict[str, object]:
     options = module.params
     timeout = options["nodes_timeout"]
@@ -218,13 +201,13 @@ def _restore(module: SecurityDrModule, client: VaultClient, nodes: list[VaultCli
     wait_for_peers(client, len(nodes), timeout)
     moments.append(time.monotonic())
     done = restore(
-        _target(nodes, client),
+        client,
         path,
         options["force"],
         options["upload_timeout"],
         options["reload_timeout"],
         cluster_id=options["cluster_id"],
-        leads=bool(nodes),
+        nodes=nodes,
         check=partial(_check_lock, options["lock"]),
     )
     moments.append(time.monotonic())

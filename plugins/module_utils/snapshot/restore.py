@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,6 @@ from ..vault.health import NodeHealth, read_health
 from .archive import SnapshotInfo
 from .download import SNAPSHOT_API
 from .manifest import verify
-
-REMOVED = 530
-"""Status code of sys/health on a node that was removed from its cluster."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +38,19 @@ class Restored:
     cluster_id: str | None = None
 
 
-def inspect_target(client: VaultClient, cluster_id: str | None = None, leads: bool = False) -> NodeHealth:
+def inspect_target(client: VaultClient, cluster_id: str | None = None, nodes: Sequence[VaultClient] = ()) -> NodeHealth:
     """Return the leader's state, if it is one that a snapshot may be sent to.
 
     Args:
         cluster_id: of the only cluster whose data may be replaced. None accepts every one.
-        leads: the client's node is the leader. It is not asked for the leader's address, which the configuration of a
-            copy may have taken over from its origin.
+        nodes: all nodes of the cluster. The leader is the one of them that leads. Without nodes it is at the address
+            that the client's node names, which the configuration of a copy may have taken over from its origin.
 
     Raises:
-        VaultConfigError: it is another cluster, or does not store its data in Raft.
+        VaultConfigError: it is another cluster, or does not store its data in Raft, or none of the nodes leads.
         VaultError: it is no leader, among others.
     """
-    leader = client if leads else client.at_leader()
+    leader = _leader(client, nodes) if nodes else client.at_leader()
     health = read_health(leader)
     if health.http_status != 200:
         raise VaultUnreachableError(
@@ -75,6 +72,17 @@ def inspect_target(client: VaultClient, cluster_id: str | None = None, leads: bo
     return health
 
 
+def _leader(client: VaultClient, nodes: Sequence[VaultClient]) -> VaultClient:
+    for node in nodes:
+        if read_health(node).http_status == 200:
+            return client.at(node.connection.url)
+    raise VaultConfigError(
+        f"Cannot restore: none of {', '.join(node.connection.url for node in nodes)} leads its cluster. The leader "
+        f"is {client.leader_address()}, as {client.connection.url} says. No snapshot was sent. Name all nodes of the "
+        "cluster in nodes. If that address is of another cluster, correct api_addr in the configuration of the leader."
+    )
+
+
 def restore(
     client: VaultClient,
     path: Path,
@@ -84,14 +92,14 @@ def restore(
     sleep: Callable[[float], None] = time.sleep,
     monotonic: Callable[[], float] = time.monotonic,
     cluster_id: str | None = None,
-    leads: bool = False,
+    nodes: Sequence[VaultClient] = (),
     check: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Replace all data of the cluster by the snapshot's. The snapshot is sent once, and never again unattended.
 
     Args:
         cluster_id: of the only cluster whose data may be replaced, checked after the file and right before it is sent.
-        leads: see `inspect_target`.
+        nodes: see `inspect_target`.
         check: called right before the snapshot is sent; what it raises keeps it from being sent.
         force: skips the check that the snapshot is of the same seal, for one of another cluster.
         upload_timeout: seconds to wait for the answer after the last byte was sent.
@@ -104,7 +112,7 @@ def restore(
     moments = [monotonic()]
     info = verify(path)
     moments.append(monotonic())
-    before = inspect_target(client, cluster_id, leads)
+    before = inspect_target(client, cluster_id, nodes)
     leader = client.at(before.url)
     # The restore replaces the token store: from then on this token is nobody's.
     watcher = VaultClient(leader.connection)
@@ -157,7 +165,7 @@ def _wait_reloaded(
     while True:
         now = read_health(leader)
         moved_to = None
-        if now.removed_from_cluster or now.http_status == REMOVED:
+        if now.removed_from_cluster:
             raise VaultSealedError(
                 f"{leader.connection.url} took the snapshot, and reports that it was removed from its cluster "
                 f"(sys/health: {now.http_status}). So it reached the leader that the snapshot names: the snapshot's "

@@ -28,6 +28,9 @@ HEALTH_CODES = {
 }
 """Meaning of each status code of sys/health."""
 
+REMOVED = 530
+"""Status code of sys/health on a node that was removed from its cluster."""
+
 CANNOT_DECRYPT = 500
 """Status code of sys/health on a node of OpenBao that cannot decrypt its data (tried with 2.6.2)."""
 
@@ -121,7 +124,7 @@ def read_health(client: VaultClient) -> NodeHealth:
         initialized=known("initialized"),
         sealed=known("sealed"),
         standby=health.get("standby"),
-        removed_from_cluster=known("removed_from_cluster"),
+        removed_from_cluster=status == REMOVED or known("removed_from_cluster"),
         version=known("version"),
         product=_product(known("version"), health),
         cluster_name=known("cluster_name"),

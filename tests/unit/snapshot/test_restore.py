@@ -144,7 +144,7 @@ class TestBefore:
         vault.clear("GET", "sys/leader", URL)
         vault.on("GET", "sys/leader", {"ha_enabled": True, "is_self": False, "leader_address": OTHER}, at=URL)
         vault.on("GET", "sys/storage/raft/autopilot/state", errors(), 404)
-        assert inspect_target(vault.client(), HEALTH["cluster_id"], leads=True).url == URL
+        assert inspect_target(vault.client(), HEALTH["cluster_id"], [vault.client()]).url == URL
         assert {seen.node for seen in vault.seen} == {URL}
 
     def test_nor_to_another_storage(self, vault: FakeVault) -> None:
