@@ -34,8 +34,7 @@ def empty_options(spec: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any
 def empty_items(spec: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> str | None:
     """Return why the options are refused after their conversion: a text like ``a,`` is a list with an empty item."""
     lists = {name: value for name, value in values.items() if isinstance(value, list)}
-    texts = {name: [item for item in value if isinstance(item, str)] for name, value in lists.items()}
-    return empty_options(spec, {name: value for name, value in texts.items() if value})
+    return empty_options(spec, {name: [item for item in lists[name] if isinstance(item, str)] for name in lists})
 
 
 def _empty(spec: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], prefix: str) -> Iterator[str]:

@@ -106,7 +106,7 @@ def acquire(directory: Path, holder: Holder, what: str) -> None:
         while not _try(file, path):
             held = _read(file)
             other = {name: held.get(name, "not known") for name in ("pid", "process", "host", "user", "since")}
-            if {**asdict(holder), "since": other["since"]} == other:
+            if _is_of(held, asdict(holder)):
                 return
             if held or time.monotonic() >= deadline:
                 raise HeldError(
@@ -128,8 +128,7 @@ def is_held(directory: Path, holder: Holder, what: str) -> bool:
     if not lock_file(directory, what).exists():
         return False
     with _open(lock_file(directory, what), what) as file:
-        held = _read(file)
-    return {name: held.get(name) for name in asdict(holder)} == asdict(holder)
+        return _is_of(_read(file), asdict(holder))
 
 
 def is_alive(path: Path, holder: Mapping[str, object]) -> bool:
@@ -141,11 +140,7 @@ def is_alive(path: Path, holder: Mapping[str, object]) -> bool:
     if not path.exists():
         return False
     with _open(path, path.stem) as file:
-        held = _read(file)
-        # Values that went through a template may have become text.
-        return {name: str(held.get(name)) for name in holder} == {
-            name: str(value) for name, value in holder.items()
-        } and not _try(file, path)
+        return _is_of(_read(file), holder) and not _try(file, path)
 
 
 def release(directory: Path, holder: Holder, what: str) -> None:
@@ -153,10 +148,15 @@ def release(directory: Path, holder: Holder, what: str) -> None:
     path = lock_file(directory, what)
     if not path.exists():
         return
-    if is_held(directory, holder, what):
-        with _open(path, what) as file:
+    with _open(path, what) as file:
+        if _is_of(_read(file), asdict(holder)):
             # Not unlinked: another run may be waiting with this file open.
             file.truncate(0)
+
+
+def _is_of(held: Mapping[str, object], holder: Mapping[str, object]) -> bool:
+    # Values that went through a template may have become text.
+    return all(str(held.get(name)) == str(value) for name, value in holder.items())
 
 
 def _keep(file: IO[str], pid: int, path: Path) -> None:
@@ -198,19 +198,15 @@ def _try(file: IO[str], path: Path) -> bool:
 def _open(path: Path, what: str) -> IO[str]:
     try:
         return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+", encoding="utf-8")
-    except PermissionError as error:
+    except OSError as error:
         hint, others = "Choose a folder that this user may write.", False
         with suppress(OSError):
             others = path.parent.stat().st_uid not in (os.geteuid(), 0)
-        if others or os.path.lexists(path):
+        if isinstance(error, PermissionError) and (others or os.path.lexists(path)):
             hint = (
                 f"It belongs to another user, whose {what} may be running: ask them before you choose another folder."
             )
         raise StoreError(f"Cannot lock {path}: {explain(error)}. {hint} Nothing was done.") from error
-    except OSError as error:
-        raise StoreError(
-            f"Cannot lock {path}: {explain(error)}. Choose a folder that this user may write. Nothing was done."
-        ) from error
 
 
 def _read(file: IO[str]) -> dict[str, object]:

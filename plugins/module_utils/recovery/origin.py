@@ -19,6 +19,8 @@ LONGEST_ANSWER = 64 * 1024
 
 PASSED, FAILED, NOT_CHECKED = "passed", "failed", "not checked"
 
+_UNKNOWN = {"reachable": False, "cluster_id": None, "cluster_name": None, "sealed": None, "problem": None}
+
 
 def ask(url: str, ca_pem: str | None, timeout: float) -> dict[str, Any]:
     """Ask one node for the ID of its cluster, without a token and without a proxy.
@@ -34,14 +36,7 @@ def ask(url: str, ca_pem: str | None, timeout: float) -> dict[str, Any]:
     Returns:
         url, reachable, cluster_id, cluster_name and sealed (None where not reported), and problem (None without one).
     """
-    answer: dict[str, Any] = {
-        "url": url,
-        "reachable": False,
-        "cluster_id": None,
-        "cluster_name": None,
-        "sealed": None,
-        "problem": None,
-    }
+    answer: dict[str, Any] = {"url": url, **_UNKNOWN}
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -66,13 +61,7 @@ def ask_all(urls: Sequence[str], ca_pem: str | None, timeout: float) -> list[dic
 
     A server that sends a byte now and then stays within the timeout of each step, for hours.
     """
-    late = {
-        "reachable": True,
-        "cluster_id": None,
-        "cluster_name": None,
-        "sealed": None,
-        "problem": "it does not end its answer",
-    }
+    late = {**_UNKNOWN, "reachable": True, "problem": "it does not end its answer"}
     answers: list[dict[str, Any]] = [{"url": url, **late} for url in urls]
 
     def work(number: int, url: str) -> None:

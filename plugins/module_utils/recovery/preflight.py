@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..snapshot.manifest import told_seal
 from ..vault import generate_root
-from .origin import FAILED, NOT_CHECKED
+from ..vault.versions import numbers
+from .origin import FAILED, NOT_CHECKED, PASSED
 
 INITIALIZE, CONTINUE, REPLACE, VERIFY = "initialize", "continue", "replace", "verify"
 """What to do: initialise fresh nodes and restore; go on with a cluster that this recovery has initialised; replace a
@@ -112,7 +112,7 @@ def plan(situation: Situation) -> Plan:
 
     def check(name: str, failed: Sequence[str], unknown: str | None, passed: str) -> None:
         problems.extend(failed)
-        result = "failed" if failed else ("not checked" if unknown else "passed")
+        result = FAILED if failed else NOT_CHECKED if unknown else PASSED
         checks.append({"name": name, "result": result, "detail": "; ".join(failed) or unknown or passed})
 
     nodes = situation.nodes
@@ -141,7 +141,7 @@ def plan(situation: Situation) -> Plan:
         action, refusal = _decide(situation, reachable)
         check("the target may be overwritten", [refusal] if refusal else [], None, action or "")
     alive, said = situation.origin
-    # Once restored, the target has that ID itself, perhaps under an address that nobody named. And a cluster that is
+    # Once restored, the target has that ID itself, perhaps under an address that is not in nodes. And a cluster that is
     # replaced by an older snapshot of itself is its origin.
     ours = action == VERIFY or (action == REPLACE and _cluster_ids(reachable) == {manifest.get("cluster_id")})
     unknown = said if alive == NOT_CHECKED or (alive == FAILED and ours) else None
@@ -197,7 +197,7 @@ def _reads_on_standby(node: Mapping[str, Any]) -> bool:
     return (
         (node["seal"] or {}).get("type") != "shamir"
         and node["product"] == "OpenBao"
-        and _version(node["version"] or "") >= (2, 5)
+        and numbers(node["version"]) >= (2, 5)
     )
 
 
@@ -266,7 +266,6 @@ def _decide(situation: Situation, nodes: Sequence[Mapping[str, Any]]) -> tuple[s
         )
     if situation.confirm == name:
         return REPLACE, None
-    origin = (situation.snapshot.get("manifest") or {}).get("cluster_id")
     finished = ""
     if origin and ids == [origin]:
         finished = (
@@ -289,13 +288,9 @@ def _check_versions(check: Any, nodes: Sequence[Mapping[str, Any]], wanted: str 
     older = [
         f"{node['url']} runs Vault {node['version']}, the snapshot is of {wanted}: install that or newer first."
         for node in nodes
-        if node["version"] and _version(node["version"]) < _version(wanted)
+        if node["version"] and numbers(node["version"]) < numbers(wanted)
     ]
     check(name, older, None if nodes else NOBODY, wanted)
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", text.split("+", maxsplit=1)[0])[:3])
 
 
 def _check_seal(check: Any, seals: Sequence[Mapping[str, Any]], wanted: str | None) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from ..files import damaged, parse_json, read_json, write_json
 from ..user import user_name
+from ..vault.versions import numbers
 from .archive import SnapshotInfo, verify_file
 from .errors import SnapshotMismatchError
 
@@ -93,7 +93,7 @@ def told_seal(manifest: Mapping[str, Any]) -> str | None:
     the first releases of this collection wrote that into the manifest.
     """
     kind = manifest.get("seal_type")
-    version = tuple(map(int, re.findall(r"\d+", str(manifest.get("vault_version") or ""))[:2]))
+    version = numbers(manifest.get("vault_version"))
     doubtful = version < (1, 15) or (2, 0) <= version < (2, 4)
     return None if kind == "shamir" and version and doubtful else kind
 

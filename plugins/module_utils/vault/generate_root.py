@@ -10,7 +10,6 @@ refuse the requests without a token since CVE-2026-5807: OpenBao 2.6.2 answers 4
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Optional
@@ -18,6 +17,7 @@ from typing import Any, Optional
 from .client import VaultClient
 from .errors import VaultApiError, VaultConfigError, VaultError, VaultPermissionError
 from .operator import reason
+from .versions import numbers
 
 ATTEMPT = "sys/generate-root/attempt"
 
@@ -50,8 +50,7 @@ def is_allowed(client: VaultClient) -> Optional[bool]:
 def refuses_by_default(product: Optional[str], version: Optional[str]) -> bool:
     """Return whether a server of this version refuses, unless its configuration allows it."""
     since = REFUSES_SINCE.get(product or "")
-    numbers = tuple(int(number) for number in re.findall(r"\d+", (version or "").partition("+")[0])[:3])
-    return since is not None and numbers >= since
+    return since is not None and numbers(version) >= since
 
 
 def problem(

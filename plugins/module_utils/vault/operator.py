@@ -1,8 +1,10 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's acts on a node: initialise, unseal, step down. Keys come in and go out as
-values only; no message, and no exception of this file, ever holds one."""
+"""The operator's acts on a node: initialise, unseal, step down.
+
+Keys come in and go out as values only; no message, and no exception of this file, ever holds one.
+"""
 
 from __future__ import annotations
 

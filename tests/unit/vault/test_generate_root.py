@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 import pytest
@@ -17,13 +16,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.generat
     refuses_by_default,
 )
 from unit.vault.fake import URL, FakeVault, errors, refused
-from unit.vault.shares import ENCODED, ROOT, SHARES, generating
-
-
-def holds_no_share(error: BaseException) -> bool:
-    """Whether neither the message nor the traceback, as Ansible would show them, tells a share."""
-    shown = "".join(traceback.format_exception(error)) + str(error)
-    return not any(share in shown.replace("SHARES", "") for share in SHARES)
+from unit.vault.shares import ENCODED, ROOT, SHARES, generating, holds_no_share
 
 
 class TestGenerateRoot:

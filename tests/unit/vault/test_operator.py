@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import traceback
-
 import pytest
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault import operator
 from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors import (
@@ -15,13 +13,7 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.vault.errors 
     VaultUnreachableError,
 )
 from unit.vault.fake import OTHER, SEAL, URL, Clock, FakeVault, errors, refused, silent
-from unit.vault.shares import SHARES, sealed
-
-
-def holds_no_share(error: BaseException) -> bool:
-    """Whether neither the message nor the traceback, as Ansible would show them, tells a share."""
-    shown = "".join(traceback.format_exception(error)) + str(error)
-    return not any(share in shown.replace("SHARES", "") for share in SHARES)
+from unit.vault.shares import SHARES, holds_no_share, sealed
 
 
 class TestInitialise:
