@@ -19,7 +19,7 @@ demo: setup ## back up a real cluster, lose all of it, and recover it, on loopba
 drill: setup ## run the quarterly drill on loopback and write its report (the first run builds Loki: 3 to 5 minutes; V=1: all output)
 	@$(PYTHON) -m drill $(VERBOSE)
 
-test: setup ## unit, lint, sanity, integration and molecule, two at a time, with a table at the end
+test: setup ## unit, lint, sanity, integration and molecule, side by side, with a table at the end
 	@$(LAYERS)
 
 unit: setup ## the quick loop: no network, no servers, seconds

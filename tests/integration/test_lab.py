@@ -126,9 +126,9 @@ def test_vault_is_no_superuser_of_the_database(lab: Lab) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to give up")
 def test_the_database_has_no_privileges_on_this_machine(lab: Lab) -> None:
-    told = Path(f"/proc/{lab.postgres.pid}/status").read_text()
-    assert set(re.findall(r"^(?:Cap(?:Inh|Prm|Eff|Amb)|NoNewPrivs):\t(\w+)$", told, re.MULTILINE)) == {"0" * 16, "1"}
-    assert f"Uid:\t{pwd.getpwnam('nobody').pw_uid}\t" in told
+    status = Path(f"/proc/{lab.postgres.pid}/status").read_text()
+    assert set(re.findall(r"^(?:Cap(?:Inh|Prm|Eff|Amb)|NoNewPrivs):\t(\w+)$", status, re.MULTILINE)) == {"0" * 16, "1"}
+    assert f"Uid:\t{pwd.getpwnam('nobody').pw_uid}\t" in status
 
 
 def test_the_folder_of_the_database_goes_with_the_lab() -> None:

@@ -23,7 +23,7 @@ RUN_BY_A_PLAYBOOK = {"vault_recovery", "vault_quorum", "ca_rotation", "dr_drill"
 
 
 def inventory(folder: Path) -> Path:
-    """Write an inventory of hosts that nobody reaches: what a playbook would do there fails."""
+    """Write an inventory of unreachable hosts: every task on one of them fails."""
     unreachable = {"ansible_host": "127.0.0.1", "ansible_port": 9, "ansible_ssh_common_args": "-o ConnectTimeout=1"}
     hosts = {group: {"hosts": {f"host-of-{group.replace('_', '-')}": unreachable}} for group in GROUPS}
     roles = {"hosts": {f"role-{role}": unreachable for role in ROLES}}

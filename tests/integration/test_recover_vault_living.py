@@ -77,7 +77,7 @@ def test_a_node_that_joins_the_living_cluster_after_the_preflight_is_not_restore
     run = recovery(origin, node, tmp_path).start()
     run.wait_for_task(PLANNED)
     run.pause()
-    # The network is mended while the operator looks for key shares.
+    # The network works again while the operator looks for key shares.
     for other in others:
         other.launch()
     origin.cluster.wait_ready_all()

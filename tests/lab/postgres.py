@@ -34,7 +34,7 @@ _SETTINGS = {
 
 
 class Postgres(Server):
-    """One PostgreSQL on a TCP port, of loopback unless told otherwise.
+    """One PostgreSQL on a TCP port, by default of loopback.
 
     Vault logs in as `user` with `password`, a role that may create roles and no more. Only this process knows the
     superuser's password: a superuser runs programs on the host (COPY ... FROM PROGRAM).

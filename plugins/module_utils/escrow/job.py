@@ -16,7 +16,7 @@ from ..snapshot.backup import prove
 from ..snapshot.description import describe
 from ..snapshot.download import file_name
 from ..snapshot.errors import SnapshotError
-from ..snapshot.manifest import Origin, told_seal
+from ..snapshot.manifest import Origin, known_seal_type
 from ..snapshot.stores.base import Store, Stored
 from . import isolation
 from .errors import EscrowError
@@ -76,7 +76,7 @@ def run(request: Request, environ: Mapping[str, str], only_looks: bool = False) 
     source = describe(request.source)
     if not source["verified"]:
         raise SnapshotError(source["problem"])
-    seal_type = told_seal(source["manifest"] or {})
+    seal_type = known_seal_type(source["manifest"] or {})
     if seal_type == "shamir":
         raise EscrowError(
             f"{request.source} is of a Vault with a Shamir seal: its unseal keys do without a KMS, there is nothing to "

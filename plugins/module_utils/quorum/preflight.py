@@ -220,7 +220,7 @@ def _hostless(ids: Mapping[str, Optional[str]], peers: Sequence[Mapping[str, Any
 def _unclear(
     survivors: Sequence[Node], ids: Mapping[str, Optional[str]], peers: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Return why the hosts and Vault's nodes cannot be told apart, in sentences."""
+    """Return why it is unknown which host is which of Vault's nodes, in sentences."""
     known = ", ".join(f"{peer['id']} at {peer['address']}" for peer in peers)
     unknown = [name for name, node_id in ids.items() if node_id is None]
     # Hosts that do not answer need no node_id, as long as each node has a host.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..snapshot.manifest import told_seal
+from ..snapshot.manifest import known_seal_type
 from ..vault import generate_root
 from ..vault.versions import numbers
 from .origin import FAILED, NOT_CHECKED, PASSED
@@ -134,7 +134,7 @@ def plan(situation: Situation) -> Plan:
     _check_versions(check, reachable, manifest.get("vault_version"))
     seals = [node["seal"] or {} for node in reachable]
     seal_types = {str(seal["type"]) for seal in seals if seal.get("type")}
-    _check_seal(check, seals, told_seal(manifest))
+    _check_seal(check, seals, known_seal_type(manifest))
     _check_space(check, situation)
     action = None
     if not unreachable:

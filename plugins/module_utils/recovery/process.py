@@ -36,8 +36,8 @@ class Recovery:
     def start(self, nodes: Sequence[str], now: datetime) -> dict[str, Any]:
         """Take the lock, and begin or go on.
 
-        A run goes on with fewer nodes than the one before: a node that died meanwhile joins later. What a run left that
-        has changed nothing stands in nobody's way.
+        A run may have fewer nodes than the previous one: a node that died meanwhile joins later. The journal of a run
+        that changed nothing is set aside.
 
         Raises:
             RecoveryError: another recovery is running, or the folder is that of another cluster's unfinished one.

@@ -86,8 +86,8 @@ def write_manifest(snapshot: Path, info: SnapshotInfo, origin: Origin, taken_at:
     return manifest
 
 
-def told_seal(manifest: Mapping[str, Any]) -> str | None:
-    """Return the seal type of a snapshot's origin, None if the manifest does not tell it reliably.
+def known_seal_type(manifest: Mapping[str, Any]) -> str | None:
+    """Return the seal type of a snapshot's origin, None if the manifest does not give it reliably.
 
     Vault up to 1.14 and OpenBao up to 2.3 answer ``shamir`` for every auto-unseal (`vault.health.seal_type`), and
     the first releases of this collection wrote that into the manifest.

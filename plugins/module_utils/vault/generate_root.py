@@ -122,7 +122,7 @@ def generate_root(client: VaultClient, key_shares: Sequence[str], cancel_existin
                 "required."
             )
     except VaultError:
-        # The attempt would stand in the next one's way.
+        # The attempt would block the next one.
         with suppress(VaultError):
             client.request("DELETE", ATTEMPT)
         raise

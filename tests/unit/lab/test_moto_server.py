@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the custodes.security_dr authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Moto answers nobody without the access key of the lab that started it."""
+"""Moto refuses every request without the access key of the lab that started it."""
 
 from __future__ import annotations
 

@@ -62,5 +62,5 @@ def test_loopback_is_asked_directly(name: str, kept: str, direct: str) -> None:
         finally:
             server.shutdown()
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["https"], told["no"]) == (NOWHERE, direct)
+    found = json.loads(done.stdout)
+    assert (found["https"], found["no"]) == (NOWHERE, direct)

@@ -38,10 +38,10 @@ from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.mani
     Origin,
     build_manifest,
     check_manifest,
+    known_seal_type,
     manifest_path,
     parse_manifest,
     read_manifest,
-    told_seal,
     write_manifest,
 )
 from ansible_collections.custodes.security_dr.plugins.module_utils.snapshot.stores.filesystem import FilesystemStore
@@ -140,9 +140,9 @@ def test_a_manifest_that_vouches_for_nothing(snapshot: Path, sha256: str | None)
     ],
 )
 def test_shamir_may_be_the_type_of_the_recovery_keys(version: str | None, doubtful: bool) -> None:
-    assert told_seal({"seal_type": "shamir", "vault_version": version}) == (None if doubtful else "shamir")
-    assert told_seal({"seal_type": "awskms", "vault_version": version}) == "awskms"
-    assert told_seal({}) is None
+    assert known_seal_type({"seal_type": "shamir", "vault_version": version}) == (None if doubtful else "shamir")
+    assert known_seal_type({"seal_type": "awskms", "vault_version": version}) == "awskms"
+    assert known_seal_type({}) is None
 
 
 DEEP = b'{"index": 1, "x": ' + b"[" * 10**5 + b"]" * 10**5 + b"}"

@@ -214,6 +214,6 @@ def test_the_type_of_recovery_keys_is_none_of_the_seal(answer: dict[str, Any], k
 
 def test_the_seal_of_an_older_auto_unseal(vault: FakeVault) -> None:
     node(vault, URL, 200, recovery_seal=True)
-    told = read_health(vault.client()).seal
-    assert told is not None
-    assert (told["type"], told["recovery_seal"]) == (None, True)
+    seal = read_health(vault.client()).seal
+    assert seal is not None
+    assert (seal["type"], seal["recovery_seal"]) == (None, True)
