@@ -112,3 +112,8 @@ def test_a_module_that_does_not_speak_to_vault_does_not_import_its_client() -> N
     code = f"import sys, {PACKAGE}.trust_store; print({{'hvac', 'requests'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
+
+
+def test_the_recovery_takes_every_option_of_a_login() -> None:
+    names = load(ROOT / "roles" / "vault_recovery" / "vars" / "main.yml")["__vault_recovery_auth_options"]
+    assert sorted(names) == sorted([*glue.AUTH_SPEC, "namespace"])
